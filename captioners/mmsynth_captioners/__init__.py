@@ -1,0 +1,1 @@
+"""Plugins that write text. Imports mmsynth, never another plugin package."""

@@ -1,0 +1,1 @@
+"""Plugins that judge samples. Imports mmsynth, never another plugin package."""

@@ -1,0 +1,210 @@
+"""Images: encoded bytes exactly as they came, decoded on demand.
+
+Knows how any ordinary image file becomes the 8-bit RGB that models see. Does not know where the bytes are kept.
+"""
+
+import io
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsynth.errors import ImageError
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+#: more pixels than this are refused before decoding (PIL's own limit for a warning: about 89 megapixels)
+MAX_PIXELS = 89_478_485
+
+EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
+_EXIF_ORIENTATION = 0x0112
+
+
+class Image:
+    """One image: `data` holds the encoded bytes, and `pixels()` decodes them as RGB.
+
+    `Image.from_file(path)` reads the file when it is first looked at, in whichever thread that is.
+    A renderer makes one with `Image.from_pixels(picture)`; the engine then encodes it once, in the format that the
+    recipe asks for, so that every later stage judges the picture that is written.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data: bytes | None = data
+        self._path: Path | None = None
+        self._drawn: PIL.Image.Image | None = None
+        self._kept: PIL.Image.Image | None = None
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> "Image":
+        """The image in a file, read on demand."""
+        image = cls(b"")
+        image._data, image._path = None, Path(path)
+        return image
+
+    @classmethod
+    def from_pixels(cls, pixels: "PIL.Image.Image") -> "Image":
+        """An image just drawn, not encoded yet."""
+        image = cls(b"")
+        image._data, image._drawn = None, pixels
+        return image
+
+    @property
+    def data(self) -> bytes:
+        """The encoded bytes. A drawn image that nobody encoded gives a PNG.
+
+        Raises ImageError(`image_unreadable`) when the file cannot be read.
+        """
+        if self._data is None and self._path is not None:
+            try:
+                self._data = self._path.read_bytes()
+            except OSError as error:
+                raise ImageError("image_unreadable", str(error)) from error
+        return self._data if self._data is not None else self.encoded("png").data
+
+    def encoded(self, format: str, quality: int = 95) -> "Image":
+        """The same picture encoded as `format` (jpg, png, webp); an image that came encoded is returned as it is."""
+        if self._drawn is None:
+            return self
+        buffer = io.BytesIO()
+        if format == "png":
+            self._drawn.save(buffer, "PNG")
+        elif format == "jpg":
+            # 4:4:4, because small drawn images lose their colours with the usual 4:2:0
+            self._drawn.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
+        else:
+            self._drawn.save(buffer, "WEBP", quality=quality)
+        return Image(buffer.getvalue())
+
+    @cached_property
+    def _header(self) -> tuple[str, int, int]:
+        """Format, width and height as displayed (EXIF rotation applied), from the header alone."""
+        if self._drawn is not None:
+            return "PNG", self._drawn.width, self._drawn.height
+        with self._open() as opened:
+            width, height = opened.size
+            # EXIF orientations 5 to 8 lie on their side
+            if opened.format in {"JPEG", "MPO", "WEBP", "PNG", "TIFF"} and _orientation(opened) >= 5:
+                width, height = height, width
+            return opened.format or "", width, height
+
+    @property
+    def format(self) -> str:
+        """PIL's name of the format by content, whatever the file was called: JPEG, PNG, WEBP, …"""
+        return self._header[0]
+
+    @property
+    def extension(self) -> str:
+        """The member name in a shard: jpg, png, webp, gif, bmp, tiff."""
+        return EXTENSIONS.get(self.format, self.format.lower())
+
+    @property
+    def width(self) -> int:
+        return self._header[1]
+
+    @property
+    def height(self) -> int:
+        return self._header[2]
+
+    def pixels(self) -> "PIL.Image.Image":
+        """The picture as RGB: upright, first frame, 16-bit scaled to 8, transparency on white.
+
+        Raises ImageError(`image_empty` | `image_unreadable` | `image_truncated` | `image_too_large`).
+        """
+        if self._kept is not None:
+            return self._kept
+        if self._drawn is not None:
+            return self._drawn.convert("RGB")
+        with self._open() as opened:
+            try:
+                opened.load()
+                return _to_rgb(opened)
+            except (OSError, SyntaxError, ValueError, EOFError) as error:
+                reason = "image_truncated" if _is_truncation(error) else "image_unreadable"
+                raise ImageError(reason, str(error)) from error
+
+    def keep_pixels(self) -> None:
+        """Decode now and keep the result until `release_pixels`: the engine does this once for several readers."""
+        self._kept = self.pixels()
+
+    def release_pixels(self) -> None:
+        self._kept = None
+
+    def _open(self) -> "PIL.Image.Image":
+        import PIL.Image
+
+        data = self.data
+        if not data:
+            raise ImageError("image_empty", "the file has no bytes")
+        # a bomb is refused below, as a counted failure; the warning would only be printed
+        warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+        try:
+            opened = PIL.Image.open(io.BytesIO(data))
+        except PIL.Image.DecompressionBombError as error:
+            raise ImageError("image_too_large", str(error)) from error
+        except (OSError, SyntaxError, ValueError, EOFError) as error:
+            raise ImageError("image_unreadable", "no image format that PIL knows, or a broken header") from error
+        if opened.width * opened.height > MAX_PIXELS:
+            raise ImageError("image_too_large", f"{opened.width}×{opened.height} is over {MAX_PIXELS:,} pixels")
+        return opened
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Image) and self.data == other.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+    def __repr__(self) -> str:
+        if self._data is not None:
+            return f"Image({len(self._data):,} bytes)"
+        return f"Image({self._path})" if self._path else "Image(drawn, not encoded)"
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_data": self._data, "_path": self._path, "_drawn": self._drawn, "_kept": None}
+
+
+def _orientation(opened: "PIL.Image.Image") -> int:
+    try:
+        return int(opened.getexif().get(_EXIF_ORIENTATION, 1))
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError):
+        return 1  # a broken EXIF block does not make a picture unreadable
+
+
+def _is_truncation(error: BaseException) -> bool:
+    text = str(error).lower()
+    return "truncated" in text or "eof" in text or "broken data stream" in text or "not enough" in text
+
+
+def _to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
+    import PIL.Image
+    import PIL.ImageOps
+
+    if _orientation(opened) != 1:
+        opened = PIL.ImageOps.exif_transpose(opened)
+    convert = _CONVERSIONS.get(opened.mode)
+    if convert is not None:
+        return convert(opened)
+    if opened.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in opened.info:
+        rgba = opened.convert("RGBA")
+        white = PIL.Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return PIL.Image.alpha_composite(white, rgba).convert("RGB")
+    return opened.convert("RGB")
+
+
+def _deep_to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
+    """16- and 32-bit greys to 8 bits by their range; PIL's own convert would clip at 255."""
+    import numpy as np
+    import PIL.Image
+
+    values = np.nan_to_num(np.asarray(opened, dtype=np.float64))
+    top = 1.0 if opened.mode == "F" and values.max() <= 1.0 else 255.0 if values.max() <= 255 else 65535.0
+    if opened.mode.startswith("I;16"):
+        top = 65535.0
+    scaled = np.clip(values / max(top, values.max()) * 255.0, 0, 255).round().astype(np.uint8)
+    return PIL.Image.fromarray(scaled).convert("RGB")
+
+
+_CONVERSIONS: dict[str, Callable[["PIL.Image.Image"], "PIL.Image.Image"]] = {
+    mode: _deep_to_rgb for mode in ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+}

@@ -1,0 +1,99 @@
+"""The plugin registry: names → classes, found by entry point, built-ins exactly as strangers.
+
+A plugin is a class named in its distribution's entry points, in one of GROUPS:
+
+    [project.entry-points."mmsynth.filters"]
+    short_side = "my_package:ShortSide"
+
+A name with a colon (`my_module:ShortSide`) is imported as it stands, for stages that nobody has registered.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+from functools import cache
+from typing import Any
+
+from mmsynth.errors import PluginError
+
+#: the recipe's word → the entry point group
+GROUPS = {
+    "source": "mmsynth.sources",
+    "caption": "mmsynth.captioners",
+    "render": "mmsynth.renderers",
+    "filter": "mmsynth.filters",
+}
+_NOUNS = {"source": "source", "caption": "captioner", "render": "renderer", "filter": "filter"}
+
+
+@cache
+def entry_points(word: str) -> dict[str, importlib.metadata.EntryPoint]:
+    """Name → entry point for "source", "caption", "render" or "filter". Raises PluginError when two share a name."""
+    found: dict[str, importlib.metadata.EntryPoint] = {}
+    for entry in sorted(importlib.metadata.entry_points(group=GROUPS[word]), key=lambda e: (e.name, e.value)):
+        other = found.get(entry.name)
+        if other is not None and other.value != entry.value:
+            raise PluginError(
+                f"two {_NOUNS[word]}s are named '{entry.name}': {_origin(other)} and {_origin(entry)}; "
+                "uninstall one, or name one by its import path (package.module:Class)"
+            )
+        found[entry.name] = entry
+    return found
+
+
+def _origin(entry: importlib.metadata.EntryPoint) -> str:
+    return f"{entry.value} (from {entry.dist.name})" if entry.dist else entry.value
+
+
+def load(word: str, name: str) -> type[Any]:
+    """The class registered as `name`. Raises PluginError that says what is installed and was probably meant."""
+    if ":" in name:
+        return _import_path(word, name)
+    entries = entry_points(word)
+    if name not in entries:
+        raise PluginError(_not_found(word, name, sorted(entries)))
+    try:
+        loaded = entries[name].load()
+    except ImportError as error:
+        raise PluginError(
+            f"the {_NOUNS[word]} '{name}' needs '{error.name or error}', which is not installed: "
+            f"pip install 'mmsynth[{_EXTRAS.get(name, 'all')}]'"
+        ) from error
+    return _checked_class(loaded, name)
+
+
+#: which extra brings what a built-in plugin imports
+_EXTRAS = {"clip": "clip", "vlm": "vlm", "ask": "vlm", "diffusion": "diffusion", "huggingface": "huggingface"}
+
+
+def name_of(word: str, plugin: type[Any]) -> str:
+    """The name a class is registered under, or its import path."""
+    path = f"{plugin.__module__}:{plugin.__qualname__}"
+    for name, entry in entry_points(word).items():
+        if entry.value == path or (entry.attr == plugin.__qualname__ and entry.load() is plugin):
+            return name
+    return path
+
+
+def _import_path(word: str, name: str) -> type[Any]:
+    module_name, _, attribute = name.partition(":")
+    try:
+        loaded = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise PluginError(f"no {_NOUNS[word]} at '{name}': {error}") from error
+    return _checked_class(loaded, name)
+
+
+def _checked_class(loaded: object, name: str) -> type[Any]:
+    if not isinstance(loaded, type):
+        raise PluginError(f"'{name}' names {loaded!r}, which is not a class")
+    return loaded
+
+
+def _not_found(word: str, name: str, installed: list[str]) -> str:
+    close = difflib.get_close_matches(name, installed, n=1)
+    meant = f" Did you mean '{close[0]}'?" if close else ""
+    elsewhere = [other for other in GROUPS if other != word and name in entry_points(other)]
+    if elsewhere:
+        meant = f" There is a {_NOUNS[elsewhere[0]]} of that name."
+    return f"no {_NOUNS[word]} named '{name}'.{meant} Installed: {', '.join(installed) or 'none'}"

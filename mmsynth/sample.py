@@ -1,0 +1,69 @@
+"""Sample: one image-text example, and Dropped: what a stage gives back for one that does not go on."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from mmsynth.image import Image
+
+#: the record: captions, qa, facts, scores, source, steps, synthetic, and what the input's own JSON held
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image-text example. Frozen: the `with_…` methods give a changed copy.
+
+    - `key`: unique in a run, stable, `[0-9A-Za-z_-]+`
+    - `image`: the encoded bytes as they came; None before a renderer has drawn it
+    - `caption`: the text that training reads; for text-to-image, the prompt until a captioner writes another
+    - `record`: everything else, as JSON values; never change it in place
+    - `members`: what else the sample had in its tar, extension → bytes; written back as it came
+    """
+
+    key: str
+    image: Image | None = None
+    caption: str | None = None
+    record: Record = field(default_factory=dict)
+    members: Mapping[str, bytes] = field(default_factory=dict)
+
+    def with_caption(self, text: str, origin: str = "synthetic", **about: Any) -> "Sample":
+        """A copy that reads `text`, with the earlier captions kept in `record["captions"]`.
+
+        `origin` is "original" (came with the image), "prompt" (the image was drawn from it) or "synthetic".
+        `about` goes into the entry: model, prompt, seed, style, … (None values are left out).
+        """
+        entry = {"text": text, "origin": origin} | {k: v for k, v in about.items() if v is not None}
+        captions = [*self.record.get("captions", ()), entry]
+        return replace(self, caption=text, record={**self.record, "captions": captions})
+
+    def with_image(self, image: Image) -> "Sample":
+        """A copy that shows `image`."""
+        return replace(self, image=image)
+
+    def with_qa(self, pairs: Iterable[Mapping[str, Any]]) -> "Sample":
+        """A copy with question-answer pairs added: each {"question", "answer", "kind", …} as JSON values."""
+        return self.with_record(qa=[*self.record.get("qa", ()), *(dict(pair) for pair in pairs)])
+
+    def with_scores(self, **scores: float) -> "Sample":
+        """A copy with scores added: name → number. Each becomes the parquet column `score_<name>`."""
+        return self.with_record(scores={**self.record.get("scores", {}), **scores})
+
+    def with_record(self, **fields: Any) -> "Sample":
+        """A copy whose record has these fields set."""
+        return replace(self, record={**self.record, **fields})
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A sample that a stage decided to leave out.
+
+    `reason` is a short code that is counted, the same for all samples dropped for that reason:
+    `Dropped("side_below_256")`. Give `sample` to keep the scores that led to the decision.
+    """
+
+    reason: str
+    sample: Sample | None = None
+
+
+Result = Sample | Dropped

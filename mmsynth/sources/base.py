@@ -1,0 +1,71 @@
+"""Source: gives samples in blocks, each block the input of one output shard.
+
+A source is a frozen pydantic model, like a stage. It cuts itself into slices without reading images, and reads any
+slice on its own, in any process: a slice is all that `read` needs to know.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from mmsynth.sample import Sample
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One block's worth of a source: `payload` is JSON values that the source's own `read` understands."""
+
+    payload: Any
+    #: samples in it; None where only reading can tell (a remote tar)
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """An input that could not become a sample: it gets a `failed` row with this reason."""
+
+    key: str
+    reason: str
+    detail: str = ""
+    source: str = ""
+
+
+class Source(BaseModel):
+    """Where samples come from. Subclasses write `slices` and `read`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
+
+    def check(self) -> None:
+        """Raise SourceError before any work is done if the input is not there."""
+
+    def count(self) -> int | None:
+        """How many samples there are, if that is cheap to say: for the progress bar."""
+        return None
+
+    def slices(self, samples_per_slice: int) -> Iterator[Slice]:
+        """Cut into slices, lazily and always in the same way. Reads no images."""
+        raise NotImplementedError(f"{type(self).__name__} must define slices()")
+
+    def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        """The samples of one slice, in order; `record["source"]` says where each came from.
+
+        A bad sample is yielded as Unreadable and never ends the slice. Images from files should be
+        `Image.from_file(path)`, so that they are read in parallel.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define read()")
+
+
+def in_groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items, the last one shorter."""
+    group: list[T] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

@@ -1,0 +1,1 @@
+"""Plugins that draw images. Imports mmsynth, never another plugin package."""
