@@ -34,7 +34,7 @@ class Image:
         self._data: bytes | None = data
         self._path: Path | None = None
         self._drawn: PIL.Image.Image | None = None
-        self._kept: PIL.Image.Image | None = None
+        self._decoded = False
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Image":
@@ -75,7 +75,9 @@ class Image:
             self._drawn.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
         else:
             self._drawn.save(buffer, "WEBP", quality=quality)
-        return Image(buffer.getvalue())
+        image = Image(buffer.getvalue())
+        image._decoded = True  # our own encoder wrote it
+        return image
 
     @cached_property
     def _header(self) -> tuple[str, int, int]:
@@ -112,24 +114,22 @@ class Image:
 
         Raises ImageError(`image_empty` | `image_unreadable` | `image_truncated` | `image_too_large`).
         """
-        if self._kept is not None:
-            return self._kept
         if self._drawn is not None:
             return self._drawn.convert("RGB")
         with self._open() as opened:
             try:
                 opened.load()
-                return _to_rgb(opened)
+                pixels = _to_rgb(opened)
+                self._decoded = True
+                return pixels
             except (OSError, SyntaxError, ValueError, EOFError) as error:
                 reason = "image_truncated" if _is_truncation(error) else "image_unreadable"
                 raise ImageError(reason, str(error)) from error
 
-    def keep_pixels(self) -> None:
-        """Decode now and keep the result until `release_pixels`: the engine does this once for several readers."""
-        self._kept = self.pixels()
-
-    def release_pixels(self) -> None:
-        self._kept = None
+    def verify(self) -> None:
+        """Decode once, if nobody has yet: raises the ImageError that `pixels()` would."""
+        if not self._decoded:
+            self.pixels()
 
     def _open(self) -> "PIL.Image.Image":
         import PIL.Image
@@ -161,7 +161,7 @@ class Image:
         return f"Image({self._path})" if self._path else "Image(drawn, not encoded)"
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_data": self._data, "_path": self._path, "_drawn": self._drawn, "_kept": None}
+        return {"_data": self._data, "_path": self._path, "_drawn": self._drawn, "_decoded": self._decoded}
 
 
 def _orientation(opened: "PIL.Image.Image") -> int:

@@ -34,8 +34,10 @@ class Sample:
         `about` goes into the entry: model, prompt, seed, style, … (None values are left out).
         """
         entry = {"text": text, "origin": origin} | {k: v for k, v in about.items() if v is not None}
-        captions = [*self.record.get("captions", ()), entry]
-        return replace(self, caption=text, record={**self.record, "captions": captions})
+        earlier = list(self.record.get("captions", ()))
+        if self.caption is not None and all(kept.get("text") != self.caption for kept in earlier):
+            earlier.append({"text": self.caption, "origin": "original"})
+        return replace(self, caption=text, record={**self.record, "captions": [*earlier, entry]})
 
     def with_image(self, image: Image) -> "Sample":
         """A copy that shows `image`."""

@@ -1,0 +1,116 @@
+"""Flow: threads that read ahead and write behind, with bounds, around one main thread that owns the device.
+
+Knows threads and queues; does not know samples.
+"""
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(
+    function: Callable[[T], R], items: Iterable[T], pool: ThreadPoolExecutor, depth: int
+) -> Iterator[tuple[T, "Future[R]"]]:
+    """Each item with the future of `function(item)`, in order, with up to `depth` of them running ahead."""
+    pending: deque[tuple[T, Future[R]]] = deque()
+    for item in items:
+        pending.append((item, pool.submit(function, item)))
+        if len(pending) > depth:
+            yield pending.popleft()
+    while pending:
+        yield pending.popleft()
+
+
+class InBackground(Generic[T]):
+    """Iterates `items` in a thread of its own, at most `depth` ahead. What it raises is raised where it is consumed.
+
+    A context manager: leaving it stops the thread.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._items = items
+        self._buffer: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._produce, name="mmsynth-read", daemon=True)
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return self._consume()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=5)
+
+    def _consume(self) -> Iterator[T]:
+        while (entry := self._buffer.get()) is not None:
+            if isinstance(entry, BaseException):
+                raise entry
+            yield entry[0]
+
+    def _produce(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put((item,)):
+                    return
+            self._put(None)
+        except BaseException as error:  # noqa: BLE001 - carried to the consumer, which raises it
+            self._put(error)
+
+    def _put(self, entry: tuple[T] | BaseException | None) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._buffer.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class Behind(Generic[T]):
+    """Calls `function` for every item in a thread of its own, in order, at most `depth` behind."""
+
+    def __init__(self, function: Callable[[T], None], depth: int) -> None:
+        self._function = function
+        self._buffer: queue.Queue[tuple[T] | None] = queue.Queue(maxsize=depth)
+        self._error: BaseException | None = None
+        self._cancelled = False
+        self._thread = threading.Thread(target=self._work, name="mmsynth-write", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Hand over one item; raises what an earlier one raised."""
+        self._raise_error()
+        self._buffer.put((item,))
+
+    def finish(self) -> None:
+        """Wait until everything handed over is done; raises what went wrong."""
+        self._buffer.put(None)
+        self._thread.join()
+        self._raise_error()
+
+    def cancel(self) -> None:
+        """Stop without doing what is still waiting."""
+        self._cancelled = True
+        self._buffer.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            waiting = self._buffer.get()
+            if waiting is None:
+                return
+            if self._error is None and not self._cancelled:
+                try:
+                    self._function(*waiting)
+                except BaseException as error:  # noqa: BLE001 - raised in the main thread by put() or finish()
+                    self._error = error
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error

@@ -1,0 +1,158 @@
+"""A run: check everything, plan the blocks, hand them to an executor, and finish the folder."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mmsynth.engine.here import run_here
+from mmsynth.engine.items import Block, Edge, Status
+from mmsynth.engine.progress import OnProgress, Progress
+from mmsynth.engine.work import Job, flowing
+from mmsynth.engine.workers import run_in_workers
+from mmsynth.errors import RecipeError, SampleError, SourceError, TooManyFailures
+from mmsynth.models import resolve_device
+from mmsynth.recipe import Recipe
+from mmsynth.report import Report, report_on
+from mmsynth.sample import Dropped, Result
+from mmsynth.shards.folder import RunFolder
+
+#: a share of failures means something only after so many inputs
+_ENOUGH_TO_JUDGE = 100
+
+
+def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
+    """Run `recipe` into its output folder, or go on where an earlier run stopped. Raises MMSynthError."""
+    if recipe.out.path is None:
+        raise RecipeError("the recipe has no output folder: set out.path")
+    started = time.monotonic()
+    job = _checked_job(recipe)
+    device = resolve_device(recipe.run.device)
+    folder = RunFolder(recipe.out.path)
+    execute = run_here if recipe.run.workers == 1 else run_in_workers
+    with folder.locked():
+        folder.start(recipe, device)
+        plan = Plan(recipe, folder)
+        watch = Watch(recipe, plan, on_progress)
+        execute(job, plan.blocks(), recipe.run.workers, device, watch)
+        folder.finish(recipe, device, plan.planned)
+        watch.judge()
+    return report_on(folder, seconds=time.monotonic() - started, already=watch.progress.already)
+
+
+def take(recipe: Recipe, n: int) -> list[Result]:
+    """The results of the first `n` inputs, in memory. A failed one raises SampleError."""
+    job = _checked_job(recipe)
+    job.setup(resolve_device(recipe.run.device))
+    slices = recipe.source.slices(n)
+    blocks = _limited((Block(i, s.payload, s.size) for i, s in enumerate(slices)), n)
+    results: list[Result] = []
+    with flowing(job, blocks) as flow:
+        for entry in flow:
+            if isinstance(entry, Edge):
+                continue
+            if entry.status == "failed" or entry.sample is None:
+                raise SampleError(entry.reason, f"{entry.detail} (sample {entry.key})")
+            results.append(Dropped(entry.reason, entry.sample) if entry.status == "dropped" else entry.sample)
+            if len(results) == n:
+                break
+    return results
+
+
+def _checked_job(recipe: Recipe) -> Job:
+    recipe.source.check()
+    stages = recipe.bound_stages()
+    for stage in stages:
+        stage.check()
+    return Job(recipe.source, stages, recipe.out, recipe.run.threads)
+
+
+class Plan:
+    """The blocks that are still to do. Counts what it has planned while it is iterated."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
+        self._recipe, self._folder = recipe, folder
+        self.planned = 0
+        self.already = 0
+
+    @property
+    def total(self) -> int | None:
+        """Inputs in the whole run, where the source knows."""
+        count, limit = self._recipe.source.count(), self._recipe.run.limit
+        return limit if count is None else min(count, limit or count)
+
+    def blocks(self) -> Iterator[Block]:
+        slices = self._recipe.source.slices(self._recipe.out.samples_per_shard)
+        numbered = (Block(i, s.payload, s.size) for i, s in enumerate(slices))
+        for block in _limited(numbered, self._recipe.run.limit):
+            identified = replace(block, identity=_identity(block))
+            self.planned = block.index + 1
+            if self._folder.is_committed(identified):
+                self.already += self._folder.committed[block.index]["count"]
+            else:
+                self._refuse_changed_source(identified)
+                yield identified
+
+    def _refuse_changed_source(self, block: Block) -> None:
+        """A committed block of another content is remade if a limit had cut it short; else the source has changed."""
+        there = self._folder.committed.get(block.index)
+        if there is None:
+            return
+        whole = _identity(replace(block, limit=None)).split("/")[0]
+        if there["block"].split("/")[0] != whole:
+            raise SourceError(
+                f"the source has changed since shard {block.index:05d} of {self._folder.path} was written: "
+                "write to another folder, or put the source back"
+            )
+
+
+def _identity(block: Block) -> str:
+    payload = json.dumps(block.payload, sort_keys=True, default=str).encode()
+    return f"{hashlib.blake2b(payload, digest_size=12).hexdigest()}/{block.limit or 'all'}"
+
+
+def _limited(blocks: Iterator[Block], limit: int | None) -> Iterator[Block]:
+    """The blocks of the first `limit` inputs. A block of unknown size counts as the whole of what is left."""
+    left = limit
+    for block in blocks:
+        if left is None or (block.size is not None and block.size <= left):
+            yield block
+        else:
+            yield replace(block, limit=left)
+        if left is not None:
+            left -= left if block.size is None else min(left, block.size)
+            if left == 0:
+                return
+
+
+class Watch:
+    """Counts rows as they are written, tells who watches, and stops a run in which too much fails."""
+
+    def __init__(self, recipe: Recipe, plan: Plan, on_progress: OnProgress | None) -> None:
+        self._max_failures = recipe.run.max_failures
+        self._folder, self._plan, self._on_progress = plan._folder, plan, on_progress
+        self.progress = Progress(total=plan.total)
+
+    def rows(self, status: Status, n: int = 1) -> None:
+        """`n` more inputs came to this end."""
+        counts = {"success": "kept"}.get(status, status)
+        self.progress = replace(self.progress.plus(**{counts: n}), already=self._plan.already)
+        if self._on_progress is not None:
+            self._on_progress(self.progress)
+        if self.progress.inputs >= _ENOUGH_TO_JUDGE:
+            self.judge()
+
+    def committed(self, index: int, stats: dict[str, Any]) -> None:
+        self._folder.add(index, stats)
+
+    def judge(self) -> None:
+        """Raise TooManyFailures if the share of failed inputs is over `max_failures`."""
+        progress = self.progress
+        if progress.inputs and progress.failed / progress.inputs > self._max_failures:
+            raise TooManyFailures(
+                f"{progress.failed} of {progress.inputs} samples failed, over max_failures "
+                f"{self._max_failures:g}; what is committed is kept: see `mmsynth info {self._folder.path}` and the "
+                "parquet files for the reasons"
+            )

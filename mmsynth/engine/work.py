@@ -1,0 +1,124 @@
+"""Work: blocks in, committed shards out, in one process. Every executor runs this."""
+
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+from mmsynth.engine.chain import run_stages
+from mmsynth.engine.flow import Behind, InBackground
+from mmsynth.engine.items import Block, Edge, Flow, Status, item_from
+from mmsynth.recipe import Out
+from mmsynth.shards.writer import ShardWriter
+from mmsynth.sources.base import Source
+from mmsynth.stage import Stage
+
+#: items that wait between the reader and the stages, and between the stages and the writer
+READ_AHEAD = 64
+WRITE_BEHIND = 64
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to do any block of a run. Picklable."""
+
+    source: Source
+    stages: tuple[Stage, ...]
+    out: Out
+    threads: int | None
+
+    def setup(self, device: str) -> None:
+        """Load every stage's models onto `device`."""
+        for stage in self.stages:
+            stage.setup(device)
+
+    def models(self) -> list[dict[str, str]]:
+        return [asdict(model) for stage in self.stages for model in stage.loaded]
+
+    def score_names(self) -> list[str]:
+        return [name for stage in self.stages for name in stage.score_names()]
+
+
+class Watcher(Protocol):
+    """Told what has been written, in the order of writing."""
+
+    def rows(self, status: Status, n: int = 1) -> None:
+        """`n` more inputs came to this end."""
+
+    def committed(self, index: int, stats: dict[str, Any]) -> None:
+        """The block `index` is on disk."""
+
+
+def do_blocks(job: Job, blocks: Iterable[Block], watcher: Watcher) -> None:
+    """Run every block through the job's stages and commit its shard. `job.setup` has been called.
+
+    The blocks are one stream: while one is being written, the next is being read.
+    """
+    writing = Writing(job, watcher)
+    with flowing(job, blocks) as flow:
+        behind = Behind(writing.take, WRITE_BEHIND)
+        try:
+            for entry in flow:
+                behind.put(entry)
+            behind.finish()
+        except BaseException:
+            behind.cancel()
+            writing.abandon()
+            raise
+
+
+@contextmanager
+def flowing(job: Job, blocks: Iterable[Block]) -> Iterator[Iterator[Flow]]:
+    """The items of all blocks, read ahead and with all stages applied."""
+    threads = job.threads or max(2, min(16, os.cpu_count() or 2))
+    with InBackground(read_blocks(job.source, blocks), READ_AHEAD) as items:
+        pool = ThreadPoolExecutor(threads, thread_name_prefix="mmsynth-prepare")
+        try:
+            yield run_stages(items, job.stages, job.out, pool)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def read_blocks(source: Source, blocks: Iterable[Block]) -> Iterator[Flow]:
+    """The items of each block, and its end marker."""
+    for block in blocks:
+        yield Edge(block, is_end=False)
+        for read in islice(source.read(block.payload), block.limit):
+            item = item_from(read)
+            mended = item.sample.record.get("source", {}).get("mended") if item.sample else None
+            yield replace(item, reason=",".join(mended)) if mended else item
+        yield Edge(block, is_end=True)
+
+
+class Writing:
+    """Takes the flow, block by block, into shards. Runs in the writer's thread."""
+
+    def __init__(self, job: Job, watcher: Watcher) -> None:
+        self._folder = Path(job.out.path or ".")
+        self._watcher = watcher
+        self._scores, self._models = job.score_names(), job.models()
+        self._writer: ShardWriter | None = None
+
+    def take(self, entry: Flow) -> None:
+        if isinstance(entry, Edge):
+            self._edge(entry)
+        else:
+            assert self._writer is not None, "items stand between a block's edges"
+            self._writer.add(entry)
+            self._watcher.rows(entry.status)
+
+    def abandon(self) -> None:
+        if self._writer is not None:
+            self._writer.abandon()
+
+    def _edge(self, edge: Edge) -> None:
+        if not edge.is_end:
+            self._writer = ShardWriter(self._folder, edge.block, self._scores, self._models)
+        elif self._writer is not None:
+            stats = self._writer.commit()
+            self._writer = None
+            self._watcher.committed(edge.block.index, stats)

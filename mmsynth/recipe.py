@@ -1,0 +1,229 @@
+"""Recipe: the whole of a run as data. YAML, the fluent API and run.json are three spellings of this one model.
+
+    seed: 7
+    source: {kind: folder, path: photos/}
+    stages:
+      - caption: vlm
+        model: HuggingFaceTB/SmolVLM-256M-Instruct
+      - filter: clip
+        min: 0.26
+    out: {path: pairs/, samples_per_shard: 10000}
+    run: {workers: 2, device: auto}
+
+`source`, `stages`, `seed` and `out` say what is made; `run` says how fast, and never changes the output.
+Errors name the file, the stage and the field.
+"""
+
+import difflib
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmsynth import registry
+from mmsynth.errors import RecipeError
+from mmsynth.sources.base import Source
+from mmsynth.stage import Stage
+
+VERBS = ("render", "caption", "filter")
+_SECTION = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class Out(BaseModel):
+    """What is written, and where."""
+
+    model_config = _SECTION
+
+    path: str | None = Field(None, description="the output folder")
+    samples_per_shard: int = Field(10_000, ge=1, description="inputs that become one shard")
+    image_format: Literal["jpg", "png", "webp"] = Field("jpg", description="for drawn images; others stay as they came")
+    quality: int = Field(95, ge=1, le=100, description="of drawn jpg and webp images")
+
+
+class RunOptions(BaseModel):
+    """How a recipe is run. Nothing here changes what is written."""
+
+    model_config = _SECTION
+
+    workers: int = Field(1, ge=1, description="processes; 1 runs in this one")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; workers share out the CUDA devices")
+    threads: int | None = Field(None, ge=1, description="reading and decoding threads per process; default: the cores")
+    max_failures: float = Field(1.0, ge=0, le=1, description="stop when a larger share of the samples has failed")
+    limit: int | None = Field(None, ge=1, description="only the first samples, to try a recipe")
+
+
+class Recipe(BaseModel):
+    """Seed, source, stages, output and run options, all checked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    seed: int = 0
+    source: Source
+    stages: tuple[Stage, ...] = ()
+    out: Out = Out()
+    run: RunOptions = RunOptions()
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a YAML recipe, or the run.json of an earlier run. Raises RecipeError."""
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError(f"cannot read the recipe {path}: {error}") from error
+        try:
+            data = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        if isinstance(data, dict) and "recipe" in data and "fingerprint" in data:
+            data = data["recipe"]
+        return cls.from_dict(data, where=path.name)
+
+    @classmethod
+    def from_dict(cls, data: object, where: str = "recipe") -> Self:
+        """Build and check a recipe from plain data; `where` names it in errors."""
+        fields = _mapping(data, where, "the recipe")
+        unknown = [name for name in fields if name not in cls.model_fields]
+        if unknown:
+            raise RecipeError(f"no field '{unknown[0]}' in a recipe.{_meant(unknown[0], cls.model_fields)} ({where})")
+        if "source" not in fields:
+            raise RecipeError(f"a recipe needs a source, such as source: {{kind: folder, path: photos/}} ({where})")
+        stages = fields.get("stages") or []
+        if not isinstance(stages, list):
+            raise RecipeError(f"stages must be a list, each item with one of {', '.join(VERBS)} ({where}, stages)")
+        seed = fields.get("seed", 0)
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise RecipeError(f"seed must be a whole number, got {seed!r} ({where}, seed)")
+        return cls(
+            seed=seed,
+            source=build_source(fields["source"], where),
+            stages=tuple(build_stage(spec, f"{where}, stages[{i}]") for i, spec in enumerate(stages)),
+            out=build(Out, _mapping(fields.get("out") or {}, where, "out"), f"{where}, out"),
+            run=build(RunOptions, _mapping(fields.get("run") or {}, where, "run"), f"{where}, run"),
+        )
+
+    def to_dict(self, with_run: bool = True) -> dict[str, Any]:
+        """The recipe as plain JSON values, defaults left out; `from_dict` reads it back."""
+        kind = registry.name_of("source", type(self.source))
+        data: dict[str, Any] = {
+            "seed": self.seed,
+            "source": {"kind": kind, **self.source.model_dump(mode="json", exclude_defaults=True)},
+            "stages": [
+                {stage.verb: registry.name_of(stage.verb, type(stage))}
+                | stage.model_dump(mode="json", exclude_defaults=True)
+                for stage in self.stages
+            ],
+            "out": self.out.model_dump(mode="json", exclude_defaults=True),
+        }
+        if with_run:
+            data["run"] = self.run.model_dump(mode="json", exclude_defaults=True)
+        return data
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the output: the recipe without where it goes and what only changes speed."""
+        data = self.to_dict(with_run=False)
+        data["out"] = self.out.model_dump(mode="json", exclude={"path"})
+        for spec, stage in zip(data["stages"], self.stages, strict=True):
+            for field in stage.speed_only:
+                spec.pop(field, None)
+            spec["version"] = stage.version
+        return data
+
+    def fingerprint(self) -> str:
+        """A digest of `identity()`: two recipes with one fingerprint write the same shards."""
+        canonical = json.dumps(self.identity(), sort_keys=True, ensure_ascii=True)
+        return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
+
+    def bound_stages(self) -> tuple[Stage, ...]:
+        """The stages with their labels (`caption:vlm`, `caption:vlm#2`) and the run's seed."""
+        seen: Counter[str] = Counter()
+        bound = []
+        for stage in self.stages:
+            name = f"{stage.verb}:{registry.name_of(stage.verb, type(stage))}"
+            seen[name] += 1
+            bound.append(stage.bound(name if seen[name] == 1 else f"{name}#{seen[name]}", self.seed))
+        scores = Counter(score for stage in bound for score in stage.score_names())
+        for score, times in scores.items():
+            if times > 1:
+                raise RecipeError(f"{times} stages write the score '{score}': give each its own name")
+        return tuple(bound)
+
+
+def build_source(spec: object, where: str = "recipe") -> Source:
+    """A source from {"kind": name, **parameters}."""
+    fields = _mapping(spec, where, "source")
+    kind = fields.pop("kind", None)
+    if not isinstance(kind, str):
+        raise RecipeError(
+            f"source needs a kind: {', '.join(sorted(registry.entry_points('source')))} ({where}, source)"
+        )
+    return build(registry.load("source", kind), fields, f"{where}, source {kind}")
+
+
+def build_stage(spec: object, where: str) -> Stage:
+    """A stage from {verb: name, **parameters}."""
+    fields = _mapping(spec, where, "a stage")
+    verbs = [verb for verb in VERBS if verb in fields]
+    if len(verbs) != 1:
+        raise RecipeError(f"a stage has exactly one of {', '.join(VERBS)}, got {sorted(fields)} ({where})")
+    verb = verbs[0]
+    name = fields.pop(verb)
+    if not isinstance(name, str):
+        raise RecipeError(f"{verb} must name a plugin, got {name!r} ({where})")
+    plugin = registry.load(verb, name)
+    if not issubclass(plugin, Stage) or plugin.verb != verb:
+        raise RecipeError(f"'{name}' is not for {verb} ({where})")
+    return build(plugin, fields, f"{where}, {verb} {name}")
+
+
+def build(model: type[ModelT], fields: Mapping[str, Any], where: str) -> ModelT:
+    """`model(**fields)` with pydantic's errors as one RecipeError that names field, value and place."""
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        said = "; ".join(_explain(model, one) for one in error.errors()[:3])
+        raise RecipeError(f"{said} ({where})") from error
+
+
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
+
+
+def _explain(model: type[BaseModel], error: Any) -> str:
+    field = ".".join(str(part) for part in error["loc"])
+    kind, got = error["type"], error["input"]
+    if kind == "extra_forbidden":
+        return f"no field '{field}'.{_meant(field, model.model_fields)} Fields: {', '.join(model.model_fields)}"
+    if kind == "missing":
+        return f"{field} is required"
+    if kind in _BOUNDS:
+        words, key = _BOUNDS[kind]
+        return f"{field} must be {words} {error['ctx'][key]}, got {got!r}"
+    message = error["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    return f"{field}: {message}, got {got!r}" if field else message
+
+
+def _meant(name: str, among: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(name, list(among), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _mapping(data: object, where: str, what: str) -> dict[str, Any]:
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise RecipeError(f"{what} must be a mapping of names to values, got {type(data).__name__} ({where})")
+    return dict(data)

@@ -1,0 +1,116 @@
+"""Report: what a run, finished or not, holds: inputs, kept, dropped and failed by reason, speed, score quantiles."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.writer import SCORE_PREFIX
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an output folder holds. `inputs == kept + dropped + failed`, always."""
+
+    path: Path
+    inputs: int
+    kept: int
+    dropped: dict[str, int]
+    failed: dict[str, int]
+    mended: dict[str, int]
+    shards: int
+    is_finished: bool
+    #: score name → {quantile: value} over every input that was scored, dropped ones too
+    scores: dict[str, dict[float, float]] = field(default_factory=dict)
+    #: of the run just made; None when only looking at a folder
+    seconds: float | None = None
+    #: inputs that an earlier run had done
+    already: int = 0
+
+    @property
+    def inputs_per_second(self) -> float | None:
+        """Of the run just made."""
+        done = self.inputs - self.already
+        return done / self.seconds if self.seconds and done else None
+
+    def table(self) -> "Table":
+        """The report as a rich table."""
+        from rich.table import Table
+
+        table = Table("", "samples", title=str(self.path), title_justify="left", min_width=48)
+        table.columns[1].justify = "right"
+        for name, value in self._lines():
+            table.add_row(name, value)
+        return table
+
+    def _lines(self) -> Iterable[tuple[str, str]]:
+        yield "inputs", f"{self.inputs:,}"
+        yield "[green]kept[/]", f"{self.kept:,}"
+        yield "[yellow]dropped[/]", f"{sum(self.dropped.values()):,}"
+        yield from ((f"    {reason}", f"{n:,}") for reason, n in self.dropped.items())
+        yield "[red]failed[/]", f"{sum(self.failed.values()):,}"
+        yield from ((f"    {reason}", f"{n:,}") for reason, n in self.failed.items())
+        if self.mended:
+            yield "mended on the way in", f"{sum(self.mended.values()):,}"
+            yield from ((f"    {reason}", f"{n:,}") for reason, n in self.mended.items())
+        yield "shards", f"{self.shards:,}" + ("" if self.is_finished else " (unfinished)")
+        if self.already:
+            yield "done by an earlier run", f"{self.already:,}"
+        if self.inputs_per_second is not None:
+            yield "throughput", f"{self.inputs_per_second:,.1f} / s"
+        for score, quantiles in self.scores.items():
+            yield f"{score} quantiles", "  ".join(f"{q:.0%}" for q in quantiles)
+            yield "", "  ".join(f"{value:.3f}" for value in quantiles.values())
+
+
+def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0) -> Report:
+    """The report of what is committed in `folder`."""
+    stats = list(folder.committed.values())
+    return Report(
+        path=folder.path,
+        inputs=sum(s["count"] for s in stats),
+        kept=sum(s["successes"] for s in stats),
+        dropped=_total(stats, "dropped"),
+        failed=_total(stats, "failed"),
+        mended=_total(stats, "mended"),
+        shards=sum(s["successes"] > 0 for s in stats),
+        is_finished=folder.is_finished,
+        scores=_score_quantiles(folder),
+        seconds=seconds,
+        already=already,
+    )
+
+
+def _total(stats: list[dict[str, Any]], field_name: str) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for one in stats:
+        total.update(one[field_name])
+    return dict(total.most_common())
+
+
+def _score_quantiles(folder: RunFolder) -> dict[str, dict[float, float]]:
+    """Exact quantiles, from the score columns alone: eight bytes a sample in memory."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    values: dict[str, list[Any]] = {}
+    for index in sorted(folder.committed):
+        file = pq.ParquetFile(folder.path / f"{index:05d}.parquet")
+        names = [name for name in file.schema_arrow.names if name.startswith(SCORE_PREFIX)]
+        columns = file.read(columns=names)
+        for name in names:
+            values.setdefault(name, []).append(columns[name].drop_null().to_numpy())
+    quantiles = {}
+    for name, parts in values.items():
+        scored = np.concatenate(parts)
+        if len(scored):
+            cuts = np.quantile(scored, QUANTILES)
+            quantiles[name.removeprefix(SCORE_PREFIX)] = {q: float(v) for q, v in zip(QUANTILES, cuts, strict=True)}
+    return quantiles
