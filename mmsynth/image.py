@@ -4,9 +4,11 @@ Knows how any ordinary image file becomes the 8-bit RGB that models see. Does no
 """
 
 import io
+import os
+import struct
 import warnings
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +19,16 @@ if TYPE_CHECKING:
 
 #: more pixels than this are refused before decoding (PIL's own limit for a warning: about 89 megapixels)
 MAX_PIXELS = 89_478_485
+#: a larger file is refused before it is read: no image of so many pixels needs it
+MAX_FILE_BYTES = 2**30
 
 EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
+#: no others are tried: among PIL's formats are some that run other programs (EPS) or take anything for an image (TGA)
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 _EXIF_ORIENTATION = 0x0112
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
+#: what PIL raises, or may raise, for broken files
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, struct.error)
 
 
 class Image:
@@ -54,12 +63,15 @@ class Image:
     def data(self) -> bytes:
         """The encoded bytes. A drawn image that nobody encoded gives a PNG.
 
-        Raises ImageError(`image_unreadable`) when the file cannot be read.
+        Raises ImageError(`image_unreadable` | `image_too_large`) when the file cannot be read.
         """
         if self._data is None and self._path is not None:
             try:
-                self._data = self._path.read_bytes()
-            except OSError as error:
+                with self._path.open("rb") as file:
+                    if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
+                        raise ImageError("image_too_large", f"the file is over {MAX_FILE_BYTES:,} bytes")
+                    self._data = file.read()
+            except (OSError, ValueError) as error:
                 raise ImageError("image_unreadable", str(error)) from error
         return self._data if self._data is not None else self.encoded("png").data
 
@@ -72,7 +84,7 @@ class Image:
             self._drawn.save(buffer, "PNG")
         elif format == "jpg":
             # 4:4:4, because small drawn images lose their colours with the usual 4:2:0
-            self._drawn.convert("RGB").save(buffer, "JPEG", quality=quality, subsampling=0)
+            _to_rgb(self._drawn).save(buffer, "JPEG", quality=quality, subsampling=0)
         else:
             self._drawn.save(buffer, "WEBP", quality=quality)
         image = Image(buffer.getvalue())
@@ -85,11 +97,7 @@ class Image:
         if self._drawn is not None:
             return "PNG", self._drawn.width, self._drawn.height
         with self._open() as opened:
-            width, height = opened.size
-            # EXIF orientations 5 to 8 lie on their side
-            if opened.format in {"JPEG", "MPO", "WEBP", "PNG", "TIFF"} and _orientation(opened) >= 5:
-                width, height = height, width
-            return opened.format or "", width, height
+            return opened.format or "", *_upright_size(opened)
 
     @property
     def format(self) -> str:
@@ -115,14 +123,14 @@ class Image:
         Raises ImageError(`image_empty` | `image_unreadable` | `image_truncated` | `image_too_large`).
         """
         if self._drawn is not None:
-            return self._drawn.convert("RGB")
+            return _to_rgb(self._drawn)
         with self._open() as opened:
             try:
                 opened.load()
                 pixels = _to_rgb(opened)
                 self._decoded = True
                 return pixels
-            except (OSError, SyntaxError, ValueError, EOFError) as error:
+            except _BROKEN as error:
                 reason = "image_truncated" if _is_truncation(error) else "image_unreadable"
                 raise ImageError(reason, str(error)) from error
 
@@ -137,14 +145,15 @@ class Image:
         data = self.data
         if not data:
             raise ImageError("image_empty", "the file has no bytes")
-        # a bomb is refused below, as a counted failure; the warning would only be printed
-        warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+        _silence_bomb_warning()
+        # the warning too, in case somebody made warnings errors
+        too_large = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
         try:
-            opened = PIL.Image.open(io.BytesIO(data))
-        except PIL.Image.DecompressionBombError as error:
+            opened = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
+        except too_large as error:
             raise ImageError("image_too_large", str(error)) from error
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise ImageError("image_unreadable", "no image format that PIL knows, or a broken header") from error
+        except _BROKEN as error:
+            raise ImageError("image_unreadable", f"none of {', '.join(_FORMATS)}, or a broken header") from error
         if opened.width * opened.height > MAX_PIXELS:
             raise ImageError("image_too_large", f"{opened.width}×{opened.height} is over {MAX_PIXELS:,} pixels")
         return opened
@@ -164,11 +173,46 @@ class Image:
         return {"_data": self._data, "_path": self._path, "_drawn": self._drawn, "_decoded": self._decoded}
 
 
+@cache
+def _silence_bomb_warning() -> None:
+    """What PIL warns of is refused here, as a counted failure; the warning would only be printed."""
+    import PIL.Image
+
+    warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
+
+
 def _orientation(opened: "PIL.Image.Image") -> int:
     try:
         return int(opened.getexif().get(_EXIF_ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError):
+    except _BROKEN:
         return 1  # a broken EXIF block does not make a picture unreadable
+
+
+def _upright_size(opened: "PIL.Image.Image") -> tuple[int, int]:
+    """Width and height as displayed, before anything is decoded."""
+    width, height = opened.size
+    if opened.format == "TIFF":
+        # some versions of PIL give a TIFF's size upright, some as it is stored: the tags say how it is stored
+        tags = getattr(opened, "tag_v2", {})
+        width, height = int(tags.get(_TIFF_WIDTH, width)), int(tags.get(_TIFF_HEIGHT, height))
+    # orientations 5 to 8 lie on their side
+    return (height, width) if 5 <= _orientation(opened) <= 8 else (width, height)
+
+
+def _upright(opened: "PIL.Image.Image") -> "PIL.Image.Image":
+    """Not by PIL's exif_transpose, which writes the EXIF block anew and stops at a broken one."""
+    from PIL.Image import Transpose
+
+    method = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(_orientation(opened))
+    return opened if method is None else opened.transpose(method)
 
 
 def _is_truncation(error: BaseException) -> bool:
@@ -178,10 +222,8 @@ def _is_truncation(error: BaseException) -> bool:
 
 def _to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
     import PIL.Image
-    import PIL.ImageOps
 
-    if _orientation(opened) != 1:
-        opened = PIL.ImageOps.exif_transpose(opened)
+    opened = _upright(opened)
     convert = _CONVERSIONS.get(opened.mode)
     if convert is not None:
         return convert(opened)
@@ -197,7 +239,7 @@ def _deep_to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
     import numpy as np
     import PIL.Image
 
-    values = np.nan_to_num(np.asarray(opened, dtype=np.float64))
+    values = np.nan_to_num(np.asarray(opened, dtype=np.float32), posinf=0.0, neginf=0.0)
     top = 1.0 if opened.mode == "F" and values.max() <= 1.0 else 255.0 if values.max() <= 255 else 65535.0
     if opened.mode.startswith("I;16"):
         top = 65535.0

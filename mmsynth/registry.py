@@ -11,7 +11,9 @@ A name with a colon (`my_module:ShortSide`) is imported as it stands, for stages
 import difflib
 import importlib
 import importlib.metadata
+import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import PluginError
@@ -77,6 +79,10 @@ def name_of(word: str, plugin: type[Any]) -> str:
 
 def _import_path(word: str, name: str) -> type[Any]:
     module_name, _, attribute = name.partition(":")
+    # a stage in a file beside the recipe: the `mmsynth` script, unlike `python -m`, does not look here by itself
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
     try:
         loaded = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError) as error:

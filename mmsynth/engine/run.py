@@ -39,7 +39,7 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
         execute(job, plan.blocks(), recipe.run.workers, device, watch)
         folder.finish(recipe, device, plan.planned)
         watch.judge()
-    return report_on(folder, seconds=time.monotonic() - started, already=watch.progress.already)
+    return report_on(folder, seconds=time.monotonic() - started, already=plan.already)
 
 
 def take(recipe: Recipe, n: int) -> list[Result]:

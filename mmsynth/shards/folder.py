@@ -75,7 +75,7 @@ class RunFolder:
         shardlist = [
             {"url": name, "nsamples": stats["successes"], "filesize": stats["tar_bytes"]} for name, stats in shards
         ]
-        index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": self.path.name, "shardlist": shardlist}
+        index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shardlist}
         write_json(self.path / "index.json", index)
 
     def add(self, index: int, stats: dict[str, Any]) -> None:

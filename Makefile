@@ -1,0 +1,37 @@
+# Everything from a clean clone: `make demo`, `make test`. Needs Python 3.11 or newer and make; the rest is installed
+# into .venv. PYTHON=python3.12 chooses another interpreter.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test check nano clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/mmsynth demo demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest
+
+# train nano CLIP from nothing; stops and goes on
+nano: setup
+	$(BIN)/mmsynth run examples/nano/scenes_train.yaml
+	$(BIN)/mmsynth run examples/nano/scenes_heldout.yaml
+	$(BIN)/python -m examples.nano.train_clip
+	$(BIN)/python -m examples.nano.evaluate_clip --model runs/nano/clip
+
+clean:
+	rm -rf .venv demo runs

@@ -1,0 +1,82 @@
+"""Visual question answering: questions put to a vision-language model, its answers kept as question-answer pairs.
+
+Knows which question goes with which answer. The wordings are `questions`' business, the models `generation`'s.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self, get_args
+
+from pydantic import Field, field_validator, model_validator
+
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.seeds import seed_for
+from mmsynth_captioners.model_captioner import ModelCaptioner
+from mmsynth_captioners.questions import Kind, Question, draw
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+_PER_IMAGE = 3
+
+
+class VisualQuestions(ModelCaptioner):
+    """Ask a vision-language model about each image, and add the question-answer pairs to `record["qa"]`.
+
+    `questions` from the recipe are all asked of every image; otherwise `per_image` questions are drawn, from each
+    sample's own seed, out of the built-in `kinds`. Each pair has question, answer, kind, model and prompt, and the
+    seed when sampled. An empty answer gives no pair; a sample without any pair is dropped as `no_answer`.
+    """
+
+    questions: list[str] | None = Field(None, min_length=1, description="asked of every image")
+    kinds: list[Kind] | None = Field(None, min_length=1, description="kinds to draw from; all when left out")
+    per_image: int | None = Field(None, ge=1, description="how many questions each image gets; 3 when drawn")
+
+    @field_validator("questions")
+    @classmethod
+    def _not_blank(cls, questions: list[str] | None) -> list[str] | None:
+        if any(not question.strip() for question in questions or ()):
+            raise ValueError("a question must not be blank")
+        return questions
+
+    @model_validator(mode="after")
+    def _questions_or_kinds(self) -> Self:
+        if self.questions is not None and self.kinds is not None:
+            raise ValueError("give questions or kinds, not both")
+        if self.questions is not None and self.per_image is not None and self.per_image > len(self.questions):
+            raise ValueError(f"per_image is {self.per_image}, but there are only {len(self.questions)} questions")
+        return self
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
+        rows = [
+            (i, question, self._seed(sample, number))
+            for i, sample in enumerate(batch)
+            for number, question in enumerate(self._questions(sample))
+        ]
+        prompts = [self.generator.prompts.question(q.text, q.instruction) for _, q, _ in rows]
+        images, seeds = [prepared[i] for i, _, _ in rows], [seed for _, _, seed in rows]
+        # as many questions at a time as there are samples: a batch halved for want of memory is halved here too
+        answers = self.generator.generate(images, prompts, seeds, len(batch))
+        pairs: list[list[dict[str, Any]]] = [[] for _ in batch]
+        for (i, question, seed), prompt, answer in zip(rows, prompts, answers, strict=True):
+            if answer:
+                pairs[i].append(self._pair(question, answer, prompt, seed))
+        return [s.with_qa(own) if own else Dropped("no_answer", s) for s, own in zip(batch, pairs, strict=True)]
+
+    def _questions(self, sample: Sample) -> list[Question]:
+        rng = self.rng(sample)
+        if self.questions is None:
+            return draw(self.kinds or list(get_args(Kind)), self.per_image or _PER_IMAGE, rng)
+        given = [Question(text, "given") for text in self.questions]
+        if self.per_image is None:
+            return given
+        chosen = sorted(rng.sample(range(len(given)), self.per_image))
+        return [given[i] for i in chosen]
+
+    def _seed(self, sample: Sample, number: int) -> int:
+        """Another seed for each question of a sample, or the same draws would answer them all."""
+        return seed_for(self.seed(sample), "question", str(number))
+
+    def _pair(self, question: Question, answer: str, prompt: str, seed: int) -> dict[str, Any]:
+        pair = {"question": question.text, "answer": answer, "kind": question.kind, "model": self.model}
+        pair |= {"prompt": prompt, "stage": self.label}
+        return pair | {"seed": seed} if self.samples else pair

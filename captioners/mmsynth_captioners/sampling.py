@@ -1,0 +1,105 @@
+"""Drawing tokens so that a sample's text depends on its own seed and on nothing else.
+
+These are logits processors for `model.generate(do_sample=False)`: they work on (rows, vocabulary) scores, and what
+they leave is chosen by argmax. They know nothing of images, prompts or models. `generate`'s own sampling draws for the
+whole batch from one global generator, so there the same sample gets another caption in another batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How text is chosen: greedy at temperature 0, else drawn from the tokens that top_k and top_p leave."""
+
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+
+    @property
+    def samples(self) -> bool:
+        return self.temperature > 0
+
+    def processors(self, seeds: Sequence[int], device: "torch.device") -> list[Any]:
+        """The logits processors for rows with these seeds, in the order that transformers applies its own."""
+        if not self.samples:
+            return []
+        from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+        chosen: list[Any] = [TemperatureLogitsWarper(self.temperature)] if self.temperature != 1 else []
+        chosen += [TopKLogitsWarper(self.top_k)] if self.top_k is not None else []
+        chosen += [TopPLogitsWarper(self.top_p)] if self.top_p is not None and self.top_p < 1 else []
+        return [*chosen, SeededDraw(seeds, self.max_new_tokens, device)]
+
+
+class SeededDraw:
+    """Leave one token a row, drawn from the softmax of its scores with the row's own random numbers.
+
+    One uniform number a token, by inverting the cumulative distribution: an exact draw. All numbers are made before
+    the first token and moved to the device once, so nothing waits for the CPU between tokens, and a row that ended
+    early takes nothing from the others.
+    """
+
+    def __init__(self, seeds: Sequence[int], max_new_tokens: int, device: "torch.device") -> None:
+        import torch
+
+        # float64, or tokens rarer than float32's 2^-24 are never drawn; Apple's GPUs have no float64
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        rows = [torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(s), dtype=dtype) for s in seeds]
+        self._uniform = torch.stack(rows).to(device)
+        self._step = 0
+
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        cumulative = scores.to(self._uniform.dtype).softmax(dim=-1).cumsum(dim=-1)
+        # scaled by the last value, which rounding keeps from being exactly 1
+        target = self._uniform[:, self._step : self._step + 1] * cumulative[:, -1:]
+        self._step += 1
+        token = torch.searchsorted(cumulative, target, right=True).clamp_(max=scores.shape[-1] - 1)
+        return torch.full_like(scores, -torch.inf).scatter_(1, token, 0.0)
+
+
+class PromptColumns:
+    """Change nothing; remember how many columns the sequences had before the first new token.
+
+    Some models give back the prompt and the text, some the text alone, some a part of the prompt or a start token:
+    what `generate` began with is what its output begins with.
+    """
+
+    def __init__(self) -> None:
+        self.count: int | None = None
+
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        if self.count is None:
+            self.count = input_ids.shape[1]
+        return scores
+
+
+class RepetitionPenalty:
+    """The repetition penalty of a checkpoint (Qwen-VL has one), blind to padding.
+
+    transformers' own also penalises the padding token, which ends a caption in Qwen-VL, and only in the rows that
+    happen to be padded: there a caption would depend on its batch.
+    """
+
+    def __init__(self, penalty: float, attention_mask: "torch.Tensor | None") -> None:
+        self.penalty = penalty
+        self.padding = None if attention_mask is None else attention_mask == 0
+
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        import torch
+
+        if self.padding is not None and input_ids.shape[1] >= self.padding.shape[1]:
+            columns = self.padding.shape[1]
+            # the prompt's last token stands in for padding: it is in the row anyway
+            prompt = torch.where(self.padding, input_ids[:, columns - 1 : columns], input_ids[:, :columns])
+            input_ids = torch.cat([prompt, input_ids[:, columns:]], dim=1)
+        seen = scores.gather(1, input_ids)
+        return scores.scatter(1, input_ids, torch.where(seen < 0, seen * self.penalty, seen / self.penalty))

@@ -1,0 +1,1 @@
+"""How the nano models are made: scenes → shards, written by mmsynth → trainers → weights that mmsynth ships."""

@@ -1,0 +1,79 @@
+"""nano CLIP's shape and tokenizer, written as the folder that open_clip loads as `local-dir:`."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+CONTEXT_LENGTH = 64
+_VOCABULARY = 512
+MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+
+
+def config(vocabulary: int) -> dict[str, Any]:
+    """open_clip_config.json: a ViT with 64 patches of 8×8 pixels, and a small causal text tower."""
+    vision = {"image_size": 64, "patch_size": 8, "width": 192, "layers": 4, "head_width": 48}
+    text = {"context_length": CONTEXT_LENGTH, "vocab_size": vocabulary, "width": 128, "heads": 4, "layers": 3}
+    # a name is needed for open_clip to look for a Hugging Face tokenizer; in a local folder it is that folder
+    text["hf_tokenizer_name"] = "nano"  # type: ignore[assignment]
+    preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"}
+    return {"model_cfg": {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": preprocess}
+
+
+def train_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
+    """A byte-pair tokenizer of the scene world's English; lower-cased, other scripts become <unk>."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    alphabet = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
+    trainer = trainers.BpeTrainer(
+        vocab_size=_VOCABULARY - 1, special_tokens=["<pad>", "<unk>", "<start>"], initial_alphabet=alphabet
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    # the end token comes last: open_clip's text tower reads its features where the largest token id stands
+    tokenizer.add_special_tokens(["<end>"])
+    start, end = tokenizer.token_to_id("<start>"), tokenizer.token_to_id("<end>")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", start), ("<end>", end)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=CONTEXT_LENGTH,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<start>",
+        eos_token="<end>",
+    )
+
+
+def create_folder(folder: Path, captions: Iterable[str]) -> None:
+    """A new folder with tokenizer, configuration and random weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(captions)
+    tokenizer.save_pretrained(folder)
+    (folder / "open_clip_config.json").write_text(json.dumps(config(len(tokenizer)), indent=2) + "\n")
+    model = open_clip.CLIP(**{k: v for k, v in config(len(tokenizer))["model_cfg"].items()})
+    save_weights(folder, model, torch.float32)
+
+
+def load(folder: Path) -> tuple[torch.nn.Module, Any]:
+    """The model and tokenizer of `folder`, through open_clip's own loader, in float32."""
+    name = f"local-dir:{folder}"
+    model = open_clip.create_model(name, precision="fp32")
+    return model, open_clip.get_tokenizer(name)
+
+
+def save_weights(folder: Path, model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """The weights as safetensors, where open_clip looks for them."""
+    state = {name: value.detach().to(dtype).contiguous() for name, value in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
+
+
+def load_weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "open_clip_model.safetensors")

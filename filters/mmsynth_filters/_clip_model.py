@@ -1,0 +1,181 @@
+"""An open_clip model, loaded: images and tokens in, cosines out.
+
+Knows when a text tower may be given less than its whole context without changing the embedding. Knows no samples.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mmsynth.errors import ModelError
+from mmsynth_filters._clip_find import Found, first_line
+from mmsynth_filters._clip_text import Tokens
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import torch
+
+#: height × width × 3, resized and cropped as the model wants it
+Pixels = npt.NDArray[np.uint8]
+
+# a whole model in its dtype, cast once; open_clip's plain "bf16" keeps some layers in float32 for training
+_PRECISIONS = {"float32": "fp32", "float16": "pure_fp16", "bfloat16": "pure_bf16"}
+
+
+def load_tokenizer(found: Found) -> Any:
+    """The tokenizer that open_clip pairs with the model. Raises ModelError."""
+    import open_clip
+
+    try:
+        return open_clip.get_tokenizer(found.tokenizer)
+    except Exception as error:
+        raise ModelError(f"model '{found.id}': its tokenizer cannot be had: {first_line(error)}") from error
+
+
+class ClipModel:
+    """An open_clip model on its device, in its dtype."""
+
+    def __init__(self, found: Found, device: str, dtype: "torch.dtype") -> None:
+        import open_clip
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        try:  # open_clip and the libraries below it raise a dozen kinds for files of another model, or broken ones
+            self._model = open_clip.create_model(
+                found.name,
+                found.pretrained,
+                precision=_PRECISIONS[str(dtype).removeprefix("torch.")],
+                device=device,
+                force_quick_gelu=found.quick_gelu,
+                force_preprocess_cfg=dict(found.preprocessing),
+                require_pretrained=True,
+            )
+            preprocess = image_transform_v2(PreprocessCfg(**self._model.visual.preprocess_cfg), is_train=False)
+        except Exception as error:
+            raise ModelError(f"model '{found.id}' cannot be loaded: {first_line(error)}") from error
+        self._model.eval().requires_grad_(False)
+        self._device, self._dtype = device, dtype
+        # all but the last two work on PIL images; those two, to-tensor and normalise, are done on the device by batch
+        *self._resize, _to_tensor, self._normalize = preprocess.transforms
+        self._causal = CausalText.of(self._model)
+
+    @property
+    def context(self) -> int:
+        """The positions of the text tower that a tokenizer may fill, where the model says so; else 0."""
+        return int(getattr(self._model, "context_length", 0) or 0)
+
+    def pixels_for(self, picture: "PIL.Image.Image") -> Pixels:
+        """The model's own resize and crop, in PIL."""
+        for transform in self._resize:
+            picture = transform(picture)
+        return np.asarray(picture)
+
+    def positions_used(self, tokens: Tokens) -> int:
+        """How many of the first positions decide the embedding."""
+        return self._causal.pooled_at(tokens) + 1 if self._causal else len(tokens)
+
+    def cosines(
+        self, images: Sequence[Pixels], texts: Sequence[Sequence[Tokens]], texts_per_batch: int
+    ) -> list[list[float]]:
+        """For each image, the cosine with each of its texts. Equal texts go through the model once."""
+        import torch
+
+        if not images:
+            return []
+        unique = sorted({tokens for own in texts for tokens in own}, key=lambda tokens: (len(tokens), tokens))
+        row = {tokens: i for i, tokens in enumerate(unique)}
+        image_rows = [i for i, own in enumerate(texts) for _ in own]
+        text_rows = [row[tokens] for own in texts for tokens in own]
+        with torch.inference_mode():
+            rows = torch.tensor([image_rows, text_rows]).to(self._device, non_blocking=True)
+            image_features = self._embed_images(images)
+            text_features = torch.cat([self._embed_texts(batch) for batch in by_length(unique, texts_per_batch)])
+            flat = iter((image_features[rows[0]] * text_features[rows[1]]).sum(dim=-1).tolist())
+        return [[next(flat) for _ in own] for own in texts]
+
+    def _embed_images(self, images: Sequence[Pixels]) -> "torch.Tensor":
+        import torch
+        from torch.nn.functional import normalize
+
+        batch = torch.from_numpy(np.stack(images))
+        if self._device.startswith("cuda"):
+            batch = batch.pin_memory()
+        batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
+        batch = self._normalize(batch.to(torch.float32).div_(255))
+        return normalize(self._model.encode_image(batch.to(self._dtype), normalize=False).float(), dim=-1)
+
+    def _embed_texts(self, texts: Sequence[Tokens]) -> "torch.Tensor":
+        import torch
+        from torch.nn.functional import normalize
+
+        lengths = [len(tokens) for tokens in texts]
+        padded = np.zeros((len(texts), max(lengths)), dtype=np.int64)
+        for line, tokens in zip(padded, texts, strict=True):
+            line[: len(tokens)] = tokens
+        batch = torch.from_numpy(padded).to(self._device, non_blocking=True)
+        if self._causal:
+            last = torch.tensor(lengths).to(self._device, non_blocking=True) - 1
+            return normalize(self._causal.embed(batch, last).float(), dim=-1)
+        return normalize(self._model.encode_text(batch, normalize=False).float(), dim=-1)
+
+
+def by_length(texts: Sequence[Tokens], size: int) -> list[list[Tokens]]:
+    """Sorted texts in batches of at most `size`, with little padding: none over 16 positions and half its text."""
+    batches: list[list[Tokens]] = []
+    for tokens in texts:
+        fits = batches and len(batches[-1]) < size and len(tokens) <= max(16, 1.5 * len(batches[-1][0]))
+        if not fits:
+            batches.append([])
+        batches[-1].append(tokens)
+    return batches
+
+
+class CausalText:
+    """open_clip's causal text tower, run on the positions that decide the embedding and no more.
+
+    Under a causal mask a position sees none after it, so what follows the pooled one (the end-of-text token) cannot
+    change it: a caption of 15 tokens needs 15 positions of the 77, and the embedding is the same.
+    """
+
+    def __init__(self, tower: Any, pool: str, end: int) -> None:
+        self._tower, self._pool, self._end = tower, pool, end
+
+    @classmethod
+    def of(cls, model: Any) -> "CausalText | None":
+        """For CLIP and for a TextTransformer that pools at the end-of-text token; None where later positions count."""
+        from open_clip.model import CLIP, CustomTextCLIP
+        from open_clip.transformer import TextTransformer
+
+        if type(model) is CLIP:
+            tower, pool, end = model, model.text_pool_type, getattr(model, "text_eos_id", None)
+        elif type(model) is CustomTextCLIP and type(model.text) is TextTransformer:
+            tower, pool, end = model.text, model.text.pool_type, getattr(model.text, "eos_id", None)
+            # an appended class token, and masks or outputs by token, need every position
+            if tower.cls_emb is not None or tower.use_pad_mask or tower.output_tokens:
+                return None
+        else:
+            return None
+        if tower.attn_mask is None or not (pool == "argmax" or (pool == "eos" and end is not None)):
+            return None
+        return cls(tower, pool, int(end or 0))
+
+    def pooled_at(self, tokens: Tokens) -> int:
+        """The position that the tower pools, as open_clip's text_global_pool finds it."""
+        if self._pool == "argmax":
+            return tokens.index(max(tokens))
+        return tokens.index(self._end) if self._end in tokens else 0
+
+    def embed(self, tokens: "torch.Tensor", last: "torch.Tensor") -> "torch.Tensor":
+        """The embeddings of `tokens` [n, length], pooled at the positions `last` [n]."""
+        import torch
+
+        tower, length = self._tower, tokens.shape[1]
+        dtype = tower.transformer.get_cast_dtype()
+        x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length].contiguous())
+        x = tower.ln_final(x[torch.arange(len(x), device=x.device), last])
+        projection = tower.text_projection
+        if projection is None:
+            return x  # type: ignore[no-any-return]
+        return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection  # type: ignore[no-any-return]

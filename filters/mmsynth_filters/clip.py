@@ -1,0 +1,167 @@
+"""The filter `clip`: how well an image and its captions go together, by any open_clip model.
+
+Knows samples and bounds. Which models there are is in `_clip_find`, the arithmetic in `_clip_model`, how captions
+become tokens in `_clip_text`.
+"""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from mmsynth.errors import SampleError
+from mmsynth.models import ModelInfo, resolve_dtype
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+from mmsynth_filters._clip_find import find
+from mmsynth_filters._clip_model import ClipModel, Pixels, load_tokenizer
+from mmsynth_filters._clip_text import Caption, CaptionReader
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What the model needs of one sample."""
+
+    pixels: Pixels
+    #: the sample's caption first, then the record's others, each text once
+    captions: tuple[Caption, ...]
+
+
+class ClipScore(Filter):
+    """Score the image against each of its captions with a CLIP model, and drop the sample when out of bounds.
+
+    The score is the cosine of the two embeddings, unscaled. Every caption in `record["captions"]` gets
+    `scores: {name: …}` in its entry; the sample's own caption is what `min` and `max` judge
+    (`clip_below_min`, `clip_above_max`; the dropped row keeps its scores). With no bound nothing is dropped for its
+    score. A sample without a caption is dropped as `no_caption`, one without an image fails as `no_image`.
+
+    Captions longer than the model's context are cut at sentence ends (else between words) into pieces that fit; the
+    score is the mean of the pieces' cosines weighted by their tokens, and the entry says `pieces: k`. With
+    `long_captions: truncate` the rest is not read, and the entry says `truncated: true`. For a caption that the
+    record has no entry for, the record itself says `clip_pieces` or `clip_truncated`.
+
+    Radford et al. 2021 (CLIP, arXiv 2103.00020); models by open_clip.
+    """
+
+    model: str = Field(
+        "nano", min_length=1, description="nano, a local open_clip folder, NAME/PRETRAINED, or hf-hub:owner/name"
+    )
+    min: float | None = Field(None, ge=-1, le=1, description="drop below this cosine")
+    max: float | None = Field(None, ge=-1, le=1, description="drop above this cosine")
+    name: str = Field("clip", pattern=r"^[a-z][a-z0-9_]*$", description="the score's name: column score_<name>")
+    long_captions: Literal["pieces", "truncate"] = Field("pieces", description="what to do over the model's context")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    revision: str | None = Field(None, description="branch, tag or commit of a hf-hub: model")
+    batch_size: int = Field(64, ge=1, description="images, and captions, that go through the model together")
+
+    _clip: ClipModel = PrivateAttr()
+    _reader: CaptionReader = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _bounds_and_revision(self) -> Self:
+        if self.min is not None and self.max is not None and self.max < self.min:
+            raise ValueError(f"max must be at least min, got min={self.min} and max={self.max}")
+        if self.revision is not None and not self.model.startswith("hf-hub:"):
+            raise ValueError(f"revision goes with a hf-hub: model, and model is '{self.model}'")
+        return self
+
+    def check(self) -> None:
+        load_tokenizer(find(self.model, self.revision))
+
+    def setup(self, device: str) -> None:
+        found = find(self.model, self.revision)
+        if self.model == "nano":
+            log.info(
+                "clip scores with 'nano', the small offline default that knows drawn scenes; for photographs give "
+                "a real model, such as model='ViT-B-32/laion2b_s34b_b79k'"
+            )
+        dtype = resolve_dtype(self.dtype, device)
+        tokenizer = load_tokenizer(found)
+        self._clip = ClipModel(found, device, dtype)
+        context = int(tokenizer.context_length or self._clip.context)
+        in_pieces = self.long_captions == "pieces"
+        self._reader = CaptionReader(tokenizer, context, self._clip.positions_used, in_pieces=in_pieces)
+        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+
+    def prepare(self, sample: Sample) -> Ready | None:
+        """Decode, resize, crop and tokenize. None for a sample without a caption."""
+        if sample.image is None:
+            raise SampleError("no_image", "clip scores an image against its captions")
+        if not sample.caption or not sample.caption.strip():
+            return None
+        texts = dict.fromkeys([sample.caption, *(e["text"] for e in _entries(sample) if _is_scored(e))])
+        captions = tuple(self._reader.read(text) for text in texts)
+        return Ready(self._clip.pixels_for(sample.image.pixels()), captions)
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Ready | None]) -> list[Result]:
+        ready = [one for one in prepared if one is not None]
+        texts = [[piece.tokens for caption in one.captions for piece in caption.pieces] for one in ready]
+        cosines = iter(self._clip.cosines([one.pixels for one in ready], texts, self.batch_size))
+        return [
+            Dropped("no_caption", sample) if one is None else self._judged(sample, one, next(cosines))
+            for sample, one in zip(batch, prepared, strict=True)
+        ]
+
+    def score_names(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def _judged(self, sample: Sample, ready: Ready, cosines: Sequence[float]) -> Result:
+        """The sample with its scores, or Dropped."""
+        found: dict[str, dict[str, Any]] = {}
+        rest = iter(cosines)
+        for caption in ready.captions:
+            found[caption.text] = _findings(caption, [next(rest) for _ in caption.pieces])
+        own = found[ready.captions[0].text]
+        score = float(own["score"])
+        if not math.isfinite(score):
+            return Dropped(f"{self.name}_not_finite", sample)
+        scored = self._with_findings(sample, found).with_scores(**{self.name: score})
+        if self.min is not None and score < self.min:
+            return Dropped(f"{self.name}_below_min", scored)
+        if self.max is not None and score > self.max:
+            return Dropped(f"{self.name}_above_max", scored)
+        return scored
+
+    def _with_findings(self, sample: Sample, found: Mapping[str, Mapping[str, Any]]) -> Sample:
+        """Scores and flags in the captions' entries, copied."""
+        entries = []
+        for entry in _entries(sample):
+            if _is_scored(entry):
+                flags = dict(found[entry["text"]])
+                scores = {**entry.get("scores", {}), self.name: flags.pop("score")}
+                entry = {**entry, "scores": scores, **flags}  # noqa: PLW2901
+            entries.append(entry)
+        if entries:
+            sample = sample.with_record(captions=entries)
+        if not any(_is_scored(entry) and entry["text"] == sample.caption for entry in entries):
+            flags = {key: value for key, value in found[sample.caption or ""].items() if key != "score"}
+            sample = sample.with_record(**{f"{self.name}_{key}": value for key, value in flags.items()})
+        return sample
+
+
+def _findings(caption: Caption, cosines: Sequence[float]) -> dict[str, Any]:
+    """The caption's score, and what has to be said about it."""
+    weights = [piece.weight for piece in caption.pieces]
+    score = sum(c * w for c, w in zip(cosines, weights, strict=True)) / sum(weights)
+    # arithmetic in batches is exact to about 1e-7; what lies below is not kept
+    found: dict[str, Any] = {"score": round(score, 6)}
+    if len(weights) > 1:
+        found["pieces"] = len(weights)
+    if caption.truncated:
+        found["truncated"] = True
+    return found
+
+
+def _entries(sample: Sample) -> list[Any]:
+    entries = sample.record.get("captions", ())
+    return list(entries) if isinstance(entries, list | tuple) else []
+
+
+def _is_scored(entry: Any) -> bool:
+    text = entry.get("text") if isinstance(entry, Mapping) else None
+    return isinstance(text, str) and bool(text.strip())

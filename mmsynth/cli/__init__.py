@@ -1,0 +1,45 @@
+"""The command line: `main` is the one place where errors become one line and an exit code.
+
+Commands live in `commands`; what they print in `show`. Nothing here loads torch, and `--help` loads next to nothing.
+"""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit: 0, an error's own exit code (see mmsynth.errors), 130 after Ctrl-C."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    sys.exit(run([a for a in arguments if a != "--debug"], debug))
+
+
+def run(arguments: list[str], debug: bool = False) -> int:
+    """Run one command line; gives its exit code. `debug` lets errors through with their traceback."""
+    import click
+
+    from mmsynth.cli.commands import app
+    from mmsynth.errors import MMSynthError
+
+    try:
+        app(arguments, prog_name="mmsynth", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        if debug:
+            raise
+        return _say("stopped; what is committed is kept, and the same command goes on from there", 130)
+    except MMSynthError as error:
+        if debug:
+            raise
+        return _say(f"error: {error}", error.exit_code)
+    except Exception as error:  # the last catch: one line instead of a traceback
+        if debug:
+            raise
+        return _say(f"error: {type(error).__name__}: {error} (a bug in mmsynth? --debug shows the traceback)", 1)
+    return 0
+
+
+def _say(message: str, code: int) -> int:
+    print(" ".join(message.split()), file=sys.stderr)
+    return code

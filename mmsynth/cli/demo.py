@@ -1,0 +1,132 @@
+"""The demo: scenes drawn, captioned and asked about; one caption in five swapped; the CLIP filter has to find those.
+
+Everything is offline and real: the scenes, the nano CLIP model, the shards, and the planted truth that the verdict is
+measured against. The stages come from plugins by name, as in anybody's recipe.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import mmsynth as mm
+from mmsynth import registry
+from mmsynth.cli import show
+from mmsynth.image import Image
+from mmsynth.pipeline import Pipeline, scenes
+from mmsynth.sample import Result, Sample
+from mmsynth.stage import Captioner, Stage
+
+#: between nano CLIP's scores of true and of swapped captions
+MIN_SCORE = 0.45
+_SHARE_SWAPPED = 0.2
+
+
+class SwappedCaptions(Captioner):
+    """Gives one sample in five the caption of another scene, and says so in `record["swapped"]`."""
+
+    n: int
+    scenes_seed: int = 0
+
+    _source: Any = None
+    _captioner: Stage | None = None
+
+    def setup(self, device: str) -> None:
+        self._source = registry.load("source", "scenes")(n=self.n, seed=self.scenes_seed)
+        captioner: Stage = registry.load("caption", "facts")(qa=0)
+        self._captioner = captioner.bound(self.label, self._run_seed)
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        return [self._swapped(sample) for sample in batch]
+
+    def _swapped(self, sample: Sample) -> Sample:
+        rng = self.rng(sample)
+        if rng.random() >= _SHARE_SWAPPED:
+            return sample.with_record(swapped=False)
+        own = sample.record["source"]["index"]
+        other = (own + rng.randrange(1, self.n)) % self.n
+        stranger = next(iter(self._source.read({"start": other, "stop": other + 1})))
+        assert self._captioner is not None, "setup() comes before process()"
+        spoken = self._captioner.process([stranger])[0]
+        assert isinstance(spoken, Sample), "every scene has facts to speak of"
+        # the true captions are taken out, or the record would still hold a good pair
+        swapped = replace(sample, caption=None).with_record(captions=[], qa=[], swapped=True)
+        return swapped.with_caption(spoken.caption or "", model="swapped")
+
+
+def demo_pipeline(n: int) -> Pipeline:
+    """The demo's recipe."""
+    return (
+        scenes(n, seed=2026)
+        .render("scenes", size=64)
+        .caption("facts", qa=4)
+        .caption(SwappedCaptions(n=n, scenes_seed=2026))
+        .filter("clip", model="nano", min=MIN_SCORE)
+    )
+
+
+def run_demo(out: Path, n: int) -> None:
+    """Run the demo into `out`, and tell what came of it."""
+    show.say(f"drawing {n} scenes, swapping one caption in five, filtering by CLIP score at {MIN_SCORE}")
+    with show.progress("scenes") as on_progress:
+        report = demo_pipeline(n).write(out, on_progress=on_progress, samples_per_shard=200)
+    show.report(report)
+    show.say(str(verdict(out, n)))
+    kept = read_back(out)
+    sheet = out / "contact_sheet.png"
+    _contact_sheet(kept, sheet)
+    pairs = sum(len(sample.record.get("qa", ())) for sample in kept)
+    show.say(f"webdataset reads back {len(kept)} pairs with {pairs} questions and answers from {out}")
+    show.say(f"look at {sheet}, or: mmsynth info {out}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How the filter did against the planted truth."""
+
+    swapped: int
+    found: int
+    good: int
+    lost: int
+
+    def __str__(self) -> str:
+        return (
+            f"of {self.swapped} swapped captions the filter dropped {self.found} ({self.found / self.swapped:.0%}); "
+            f"of {self.good} good ones it lost {self.lost} ({self.lost / self.good:.1%})"
+        )
+
+
+def verdict(out: Path, n: int) -> Verdict:
+    """Compare what was kept with what was planted. Which samples were swapped follows from seed and key."""
+    stages = demo_pipeline(n).recipe.bound_stages()
+    swapper = next(stage for stage in stages if isinstance(stage, SwappedCaptions))
+    keys = [row for row in _rows(out)]
+    swapped = {key for key, _ in keys if swapper.rng(Sample(key)).random() < _SHARE_SWAPPED}
+    found = sum(status == "dropped" for key, status in keys if key in swapped)
+    lost = sum(status == "dropped" for key, status in keys if key not in swapped)
+    return Verdict(len(swapped), found, len(keys) - len(swapped), lost)
+
+
+def _rows(out: Path) -> list[tuple[str, str]]:
+    import pyarrow.parquet as pq
+
+    tables = [pq.read_table(path, columns=["key", "status"]) for path in sorted(out.glob("*.parquet"))]
+    return [(row["key"], row["status"]) for table in tables for row in table.to_pylist()]
+
+
+def read_back(out: Path) -> list[Sample]:
+    """The pairs as a trainer would get them: with the webdataset library."""
+    import webdataset
+
+    shards = sorted(str(path) for path in out.glob("*.tar"))
+    return [
+        mm.Sample(row["__key__"], Image(row["jpg"]), row["txt"].decode(), json.loads(row["json"]))
+        for row in webdataset.WebDataset(shards, shardshuffle=False)
+    ]
+
+
+def _contact_sheet(samples: Sequence[Sample], path: Path) -> None:
+    from mmsynth.shards.contact_sheet import write_contact_sheet
+
+    write_contact_sheet(samples, path)

@@ -1,0 +1,71 @@
+"""What the command line prints: a live progress bar, tables, lists. Tables go to stdout, everything live to stderr."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from mmsynth import registry
+from mmsynth.engine.progress import OnProgress, Progress
+from mmsynth.report import Report
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+@contextmanager
+def progress(what: str = "samples") -> Iterator[OnProgress]:
+    """A live bar on stderr with what is kept, dropped and failed so far."""
+    colours = {"kept": "green", "dropped": "yellow", "failed": "red"}
+    counts = "  ".join(f"[{colour}]{{task.fields[{name}]}} {name}[/]" for name, colour in colours.items())
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(counts))
+    with Bars(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_err, refresh_per_second=4) as bars:
+        task = bars.add_task(what, total=None, kept=0, dropped=0, failed=0)
+
+        def on_progress(now: Progress) -> None:
+            done = now.inputs + now.already
+            bars.update(task, total=now.total, completed=done, kept=now.kept, dropped=now.dropped, failed=now.failed)
+
+        yield on_progress
+
+
+def report(made: Report) -> None:
+    """The report's table, and what to do next."""
+    _out.print(made.table())
+
+
+def say(text: str) -> None:
+    """One line on stdout."""
+    _out.print(text)
+
+
+def description(run: dict[str, Any]) -> None:
+    """What run.json says: recipe, models, versions."""
+    import yaml
+
+    _out.print(
+        yaml.safe_dump(run["recipe"], sort_keys=False, allow_unicode=True).strip(), highlight=False, markup=False
+    )
+    for model in run.get("models", []):
+        _out.print(f"model {model['id']} at {model['revision']} in {model['dtype']}", highlight=False, markup=False)
+    versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
+    _out.print(f"seed {run['seed']}, device {run['device']}; {versions}\n", highlight=False, markup=False)
+
+
+def plugins() -> None:
+    """Every registered plugin with the first line of its docstring; one that cannot be imported says which extra."""
+    from mmsynth.errors import PluginError
+
+    table = Table("recipe word", "name", "what it does", "from")
+    for word in registry.GROUPS:
+        for name, entry in registry.entry_points(word).items():
+            try:
+                about = (registry.load(word, name).__doc__ or "").strip().partition("\n")[0]
+            except PluginError as error:
+                about = f"[red]{error}[/]"
+            table.add_row(word, name, about, entry.dist.name if entry.dist else "")
+    _out.print(table)

@@ -1,0 +1,132 @@
+"""Text and JSON that came with an image: read from bytes, cleaned, put into the sample.
+
+Knows what may be wrong with text. Does not know where it lies: a sidecar file, a tar member, a table's cell.
+What had to be mended is told by short codes, appended to the caller's list: `nul_removed`, `caption_not_utf8`,
+`sidecar_unreadable`, `duplicate_key`, `key_cleaned`.
+"""
+
+import codecs
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mmsynth.keys import safe_key
+from mmsynth.sample import Sample
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_CAPTION_FIELDS = ("caption", "text", "alt")
+
+
+def caption_of(raw: object, mended: list[str]) -> str | None:
+    """`raw` (bytes, or text already decoded) as a caption: stripped; None where nothing is left or it is no text."""
+    if isinstance(raw, bytes):
+        raw = decoded(raw, mended)
+    if not isinstance(raw, str):
+        return None
+    if "\0" in raw:
+        raw = raw.replace("\0", "")
+        note(mended, "nul_removed")
+    if _SURROGATES.search(raw):
+        raw = printable(raw)
+        note(mended, "caption_not_utf8")
+    return raw.strip() or None
+
+
+def captions_of(raw: object, mended: list[str]) -> list[str]:
+    """All captions in a cell that holds one text or a list of texts."""
+    texts = raw if isinstance(raw, list | tuple) else [raw]
+    return [text for text in (caption_of(item, mended) for item in texts) if text]
+
+
+def decoded(data: bytes, mended: list[str]) -> str:
+    """UTF-8 text, or UTF-16 with a byte order mark; what is neither comes through with replacement characters."""
+    encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError:
+        note(mended, "caption_not_utf8")
+        return data.decode(encoding, "replace")
+
+
+def printable(text: str) -> str:
+    """`text` without lone surrogates (from file names and JSON escapes), which no UTF-8 file can hold."""
+    return _SURROGATES.sub("�", text)
+
+
+def load_json(data: bytes | str) -> Any:
+    """The JSON value in `data`. Raises ValueError for anything that is none."""
+    text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+    try:
+        # NaN and Infinity are no JSON, though many programs write them; readers of our records would stop at them
+        value = json.loads(text, parse_constant=lambda _name: None)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return _without_surrogates(value) if "\\ud" in text or "\\uD" in text else value
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {printable(key): _without_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def read_json(data: bytes, about: dict[str, Any], mended: list[str]) -> dict[str, Any] | None:
+    """The JSON object in `data`. Anything else is kept in `about["json_text"]` as text, and gives None."""
+    try:
+        value = load_json(data)
+    except ValueError:
+        note(mended, "sidecar_unreadable")
+        value = None
+    if not isinstance(value, dict):
+        about["json_text"] = data.decode("utf-8", "replace")
+        return None
+    return value
+
+
+def caption_in(fields: Mapping[str, Any], mended: list[str]) -> str | None:
+    """The caption in a JSON object: its `caption`, else its `text`, else its `alt`."""
+    for name in _CAPTION_FIELDS:
+        text = caption_of(fields.get(name), mended)
+        if text:
+            return text
+    return None
+
+
+def with_originals(sample: Sample, captions: Iterable[str]) -> Sample:
+    """`sample` with the captions that it came with; the first is the one that training reads."""
+    texts = list(captions)
+    known = {entry["text"] for entry in sample.record.get("captions", ())}
+    new = [{"text": text, "origin": "original"} for text in dict.fromkeys(texts) if text not in known]
+    if new:
+        sample = sample.with_record(captions=[*sample.record.get("captions", ()), *new])
+    return replace(sample, caption=texts[0]) if texts else sample
+
+
+def note(mended: list[str], code: str) -> None:
+    """Add a code once."""
+    if code not in mended:
+        mended.append(code)
+
+
+def note_key(original: str | None, key: str, mended: list[str]) -> None:
+    """Add the codes that tell how `original`, the key in the input, became `key`."""
+    if original is not None and safe_key(original) != key:
+        note(mended, "duplicate_key")
+    if original is not None and safe_key(original) != original:
+        note(mended, "key_cleaned")
+
+
+def source_record(kind: str, about: Mapping[str, Any], original_key: str | None, mended: list[str]) -> dict[str, Any]:
+    """`record["source"]`: what kind of source, where in it, and what was mended on the way in."""
+    record: dict[str, Any] = {"kind": kind, **about}
+    if original_key is not None:
+        record["original_key"] = printable(original_key)
+    if mended:
+        record["mended"] = mended
+    return record

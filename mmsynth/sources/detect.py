@@ -1,0 +1,92 @@
+"""What a bare path is: which source reads it. For `mm.read("photos/")` and the command line."""
+
+import os
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mmsynth.errors import SourceError
+from mmsynth.sources.captions import load_json
+from mmsynth.sources.folder import IMAGE_EXTENSIONS
+from mmsynth.sources.lines import cut_lines, read_lines
+from mmsynth.sources.locations import TAR_ENDINGS, is_remote
+from mmsynth.sources.tables import TABLE_EXTENSIONS
+
+_SAVED_DATASET = ("state.json", "dataset_dict.json")
+_PATTERN = frozenset("*?[{")
+_FILES_TO_LOOK_AT = 10_000
+
+
+def detect(path: str) -> tuple[str, dict[str, Any]]:
+    """The kind of source that reads `path`, and its parameters. Raises SourceError that says what was found."""
+    if is_remote(path) and not path.startswith("file://"):
+        return _remote(path)
+    there = Path(path.removeprefix("file://")).expanduser()
+    if there.is_dir():
+        return _folder(path, there), {"path": path}
+    if not there.exists() and not _PATTERN & set(path):
+        hub = f"; for a dataset on the hub say kind: huggingface, path: {path}" if path.count("/") == 1 else ""
+        raise SourceError(f"no such file or folder: {path}{hub}")
+    return _file(path, there), {"path": path}
+
+
+def _remote(url: str) -> tuple[str, dict[str, Any]]:
+    bare = url.partition("?")[0]
+    if bare.endswith((*TAR_ENDINGS, "/")):
+        return "webdataset", {"path": url}
+    raise SourceError(f"only tars are read from URLs, and {bare} is none: copy it to this machine first")
+
+
+def _file(path: str, there: Path) -> str:
+    extension = there.suffix.lower().removeprefix(".")
+    if there.name.lower().endswith(TAR_ENDINGS):
+        return "webdataset"
+    if extension == "txt":
+        return "prompts"
+    if extension in {"jsonl", "ndjson"} and there.is_file() and _holds_prompts(there):
+        return "prompts"
+    if extension in TABLE_EXTENSIONS:
+        return "table"
+    if extension in IMAGE_EXTENSIONS:
+        raise SourceError(f"{path} is one image: give the folder that it is in")
+    tables = ", ".join(f".{name}" for name in TABLE_EXTENSIONS)
+    raise SourceError(f"cannot tell what {path} is: known are folders, {', '.join(TAR_ENDINGS)}, {tables} and .txt")
+
+
+def _holds_prompts(path: Path) -> bool:
+    """Whether the first line of a jsonl file has a prompt and no image."""
+    for span, _ in islice(cut_lines(path, 1), 1):
+        for line in read_lines(path, span):
+            try:
+                first = load_json(line)
+            except ValueError:
+                return False
+            return isinstance(first, dict) and "prompt" in first and "image" not in first
+    return False
+
+
+def _folder(path: str, there: Path) -> str:
+    if any((there / name).is_file() for name in _SAVED_DATASET):
+        return "huggingface"
+    names = [entry.name.lower() for entry in os.scandir(there) if not entry.name.startswith(".")]
+    if any(name.endswith(TAR_ENDINGS) for name in names):
+        return "webdataset"
+    below = Counter(_extensions(there))
+    if any(below[extension] for extension in IMAGE_EXTENSIONS):
+        return "folder"
+    if any(name.rpartition(".")[2] in TABLE_EXTENSIONS for name in names):
+        return "table"
+    found = ", ".join(f"{n} .{extension}" for extension, n in below.most_common(4) if extension) or "nothing"
+    raise SourceError(f"no images, tars or tables in {path}: found {found}")
+
+
+def _extensions(there: Path) -> list[str]:
+    """Of the first files below, without hidden ones."""
+    found: list[str] = []
+    for folder, folders, files in os.walk(there):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.extend(Path(folder, name).suffix.lower().removeprefix(".") for name in files if not name.startswith("."))
+        if len(found) >= _FILES_TO_LOOK_AT:
+            break
+    return found

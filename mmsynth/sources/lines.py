@@ -1,0 +1,60 @@
+"""Text files in parts: which bytes hold which lines, so that any part is read without what comes before it."""
+
+import codecs
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmsynth.errors import SourceError
+from mmsynth.sources.captions import load_json
+
+#: a part of a file: its bytes from `[0]` to `[1]`
+Span = tuple[int, int]
+
+
+def check_text(path: Path) -> None:
+    """Raise SourceError if the file is UTF-16 or no text at all."""
+    with path.open("rb") as file:
+        begin = file.read(4096)
+    if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise SourceError(f"{path} is UTF-16: save it as UTF-8")
+    if b"\0" in begin:
+        raise SourceError(f"{path} is no text file")
+
+
+def cut_lines(path: Path, lines_per_part: int) -> Iterator[tuple[Span, int]]:
+    """Parts of so many lines each that are not blank, and how many that is."""
+    with path.open("rb") as file:
+        start = position = lines = 0
+        for line in file:
+            position += len(line)
+            lines += not is_blank(line)
+            if lines == lines_per_part:
+                yield (start, position), lines
+                start, lines = position, 0
+        if lines:
+            yield (start, position), lines
+
+
+def read_lines(path: Path, span: Span) -> Iterator[bytes]:
+    """The lines of a part that are not blank, without a byte order mark."""
+    start, stop = span
+    with path.open("rb") as file:
+        file.seek(start)
+        position = start
+        while position < stop and (line := file.readline()):
+            if not is_blank(line):
+                yield line.removeprefix(codecs.BOM_UTF8) if position == 0 else line
+            position += len(line)
+
+
+def is_blank(line: bytes) -> bool:
+    return not line.removeprefix(codecs.BOM_UTF8).strip()
+
+
+def json_line(line: bytes | str) -> dict[str, Any]:
+    """The JSON object in a line. Raises ValueError."""
+    value = load_json(line)
+    if not isinstance(value, dict):
+        raise ValueError(f"not a JSON object but {type(value).__name__}")
+    return value

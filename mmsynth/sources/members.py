@@ -1,0 +1,191 @@
+"""Members of a tar → samples: grouped as webdataset groups them, and read as image, caption, record and the rest.
+
+Knows webdataset's naming and mmsynth's own records. Does not know where tars lie or how they are cut into slices.
+"""
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from mmsynth.errors import SampleError
+from mmsynth.image import Image
+from mmsynth.keys import safe_key
+from mmsynth.sample import Sample
+from mmsynth.sources.base import Unreadable
+from mmsynth.sources.captions import (
+    caption_in,
+    caption_of,
+    note,
+    printable,
+    read_json,
+    source_record,
+    with_originals,
+)
+from mmsynth.sources.tar import Member
+
+#: the first of these that a sample has is its image
+IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
+CAPTION_MEMBERS = ("txt", "caption")
+
+# as in webdataset: everything up to the first dot of the base name, and what comes after
+_KEY_AND_SUFFIX = re.compile(r"^((?:.*/|)[^./][^./]*)[.]([^/]+)$", re.DOTALL)
+_METADATA = re.compile(r"__[^/]*__($|/)")
+_CLUTTER = re.compile(r"(?:^|/)(?:\._[^/]*|\.DS_Store)$")
+
+
+@dataclass(slots=True)
+class Group:
+    """The members of one sample, or something in the tar that is no sample and has a `reason`."""
+
+    name: str
+    start: int
+    members: dict[str, bytes] = field(default_factory=dict)
+    reason: str = ""
+    detail: str = ""
+    #: whether a slice may begin with it
+    is_sample: bool = True
+    mended: list[str] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """The key before duplicates are told apart."""
+        name = self.name
+        while name.startswith("./"):
+            name = name[2:]
+        return safe_key(name)
+
+
+def grouped(members: Iterable[tuple[Member, bytes | None]], tar: str) -> Iterator[Group]:
+    """The samples of a tar in order. What belongs to none comes after the sample that it interrupts."""
+    current: Group | None = None
+    loose: list[Group] = []
+    position = 0
+    members = iter(members)
+    while True:
+        try:
+            member, data = next(members)
+        except StopIteration:
+            break
+        except (SampleError, OSError, EOFError, zlib.error) as error:
+            loose.extend(_broken(current, error, tar, position))
+            break
+        position = member.end
+        if _is_metadata(member):
+            continue
+        match = _KEY_AND_SUFFIX.match(member.name)
+        if match is None:
+            loose.append(_keyless(member))
+            continue
+        name, suffix = match.groups()
+        # a repeated suffix begins another sample of the same key: nothing may be lost
+        if current is None or current.name != name or _has(current, suffix):
+            yield from [current] if current else []
+            yield from loose
+            current, loose = Group(name, member.start), []
+        _add(current, member, suffix, data)
+    yield from [current] if current else []
+    yield from loose
+
+
+def _is_metadata(member: Member) -> bool:
+    return member.kind == "folder" or bool(_METADATA.match(member.name) or _CLUTTER.search(member.name))
+
+
+def _has(group: Group, suffix: str) -> bool:
+    return suffix.lower() in (known.lower() for known in group.members)
+
+
+def _keyless(member: Member) -> Group:
+    detail = "a name must have a key before its first dot and an extension after it"
+    return Group(member.name, member.start, reason="member_without_key", detail=detail, is_sample=False)
+
+
+def _add(group: Group, member: Member, suffix: str, data: bytes | None) -> None:
+    group.members[suffix] = data or b""
+    if member.kind != "file":
+        group.reason, group.detail = "member_not_a_file", f"{member.name} is a {member.kind}"
+    elif data is not None and len(data) < member.size:
+        group.reason, group.detail = "broken_tar", f"the tar ends inside {member.name}"
+
+
+def _broken(current: Group | None, error: Exception, tar: str, position: int) -> list[Group]:
+    """The row for a break, unless the sample that is cut short has it."""
+    if current is not None and current.reason == "broken_tar":
+        return []
+    if current is not None:
+        note(current.mended, "tar_broken_after")
+    detail = error.detail if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
+    return [Group(f"{tar}@{position}", position, reason="broken_tar", detail=detail, is_sample=False)]
+
+
+def sample_of(group: Group, key: str, tar: str) -> Sample | Unreadable:
+    """The group as a sample called `key`. `tar` is the tar's name, for the record."""
+    about: dict[str, Any] = {"path": tar, "member": printable(group.name)}
+    if group.reason:
+        return Unreadable(key, group.reason, group.detail, f"{tar}/{printable(group.name)}" if group.is_sample else tar)
+    mended = list(group.mended)
+    if key != group.key:
+        note(mended, "duplicate_key")
+    if group.key != group.name:
+        note(mended, "key_cleaned")
+    members = dict(group.members)
+    image = _take(members, IMAGE_MEMBERS)
+    text = caption_of(_take(members, CAPTION_MEMBERS), mended)
+    data = _take(members, ("json",))
+    fields = read_json(data, about, mended) if data is not None else None
+    record = _own_fields(fields or {}, about)
+    captions = [text or (caption_in({"caption": record.get("caption")}, mended))]
+    record["source"] = source_record("webdataset", about, group.name if key != group.name else None, mended)
+    sample = Sample(key, Image(image) if image is not None else None, record=record, members=members)
+    return with_originals(sample, [caption for caption in captions if caption])
+
+
+def _take(members: dict[str, bytes], suffixes: tuple[str, ...]) -> bytes | None:
+    """The member with the first of these suffixes, in any case, taken out of `members`."""
+    for suffix in suffixes:
+        for name in members:
+            if name.lower() == suffix:
+                return members.pop(name)
+    return None
+
+
+def _own_fields(fields: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    """The record that a sample's JSON continues. What has our names in another shape is kept in `about`."""
+    record = dict(fields)
+    for name, has_shape in _SHAPES.items():
+        if name in record and not has_shape(record[name]):
+            about.setdefault("json_conflicts", {})[name] = record.pop(name)
+    if "source" in record:
+        about["origin"] = record.pop("source")
+    return record
+
+
+def _dicts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _captions(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in value)
+
+
+def _numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in value.values()
+    )
+
+
+def _a_dict(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_SHAPES = {
+    "captions": _captions,
+    "qa": _dicts,
+    "facts": _a_dict,
+    "scores": _numbers,
+    "source": _a_dict,
+    "steps": _dicts,
+    "synthetic": _a_dict,
+}

@@ -1,0 +1,153 @@
+"""Rows of a table → samples. Knows cells, not files: all kinds of tables give the same rows."""
+
+import base64
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmsynth.errors import SourceError
+from mmsynth.image import Image
+from mmsynth.keys import safe_key
+from mmsynth.sample import Sample
+from mmsynth.sources.base import Unreadable
+from mmsynth.sources.captions import captions_of, note_key, printable, source_record, with_originals
+
+Row = Mapping[str, Any]
+_URL = ("http://", "https://", "s3://", "gs://", "ftp://", "//")
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A row that could not be read."""
+
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column is what."""
+
+    image: str
+    caption: str | None
+    key: str | None = None
+
+
+def check_columns(columns: Columns, found: Sequence[str], where: str, caption_may_be_missing: bool) -> None:
+    """Raise SourceError if a column is not there; says which are, and which was probably meant."""
+    wanted = [("image", columns.image), ("caption", columns.caption), ("key", columns.key)]
+    for parameter, name in wanted:
+        if name is None or name in found or (parameter == "caption" and caption_may_be_missing):
+            continue
+        close = difflib.get_close_matches(name, list(found), n=1)
+        meant = f" Did you mean '{close[0]}'?" if close else ""
+        raise SourceError(
+            f"no column '{name}' in {where}.{meant} Columns: {', '.join(found)}. Name the {parameter} column with "
+            f"{parameter}=…"
+        )
+
+
+def is_url(cell: object) -> bool:
+    return isinstance(cell, str) and cell.strip().lower().startswith(_URL)
+
+
+@dataclass(frozen=True, slots=True)
+class RowReader:
+    """Turns the rows of one table into samples. `name` is the table's; paths in it begin at `folder`."""
+
+    kind: str
+    name: str
+    folder: Path
+    columns: Columns
+
+    def sample(self, row: Row | Broken, index: int, key: str) -> Sample | Unreadable:
+        """Row number `index` as a sample called `key`."""
+        where = f"{self.name}:{index}"
+        if isinstance(row, Broken):
+            return Unreadable(key, "row_unreadable", row.detail, where)
+        cell = row.get(self.columns.image)
+        image = _image(cell, self.folder)
+        if not isinstance(image, Image):
+            return Unreadable(key, *image, where)
+        mended: list[str] = ["caption_not_utf8"] if isinstance(row, MendedRow) else []
+        captions = captions_of(row.get(self.columns.caption), mended) if self.columns.caption else []
+        original = _key_cell(row, self.columns)
+        note_key(original, key, mended)
+        about = self._about(row, index, cell)
+        record = source_record(self.kind, about, original if original != key else None, mended)
+        return with_originals(Sample(key, image, record={"source": record}), captions)
+
+    def _about(self, row: Row, index: int, cell: object) -> dict[str, Any]:
+        about: dict[str, Any] = {"path": self.name, "index": index}
+        image_name = _image_name(cell, self.folder)
+        if image_name:
+            about["image"] = image_name
+        used = {self.columns.image, self.columns.caption, self.columns.key}
+        rest = {printable(name): json_value(value) for name, value in row.items() if name not in used}
+        return about | {"row": rest} if rest else about
+
+
+class MendedRow(dict[str, Any]):
+    """A row whose text was not UTF-8 and has replacement characters in it."""
+
+
+def row_key(row: Row | Broken, columns: Columns, index: int) -> str:
+    """The key of a row before duplicates are told apart: its key cell, else its number."""
+    original = None if isinstance(row, Broken) else _key_cell(row, columns)
+    return safe_key(original) if original is not None else f"{index:09d}"
+
+
+def _key_cell(row: Row, columns: Columns) -> str | None:
+    return key_text(row.get(columns.key)) if columns.key else None
+
+
+def key_text(value: object) -> str | None:
+    """The key in a cell, None where it is empty."""
+    return None if value is None or value == "" else str(value)
+
+
+def _image(cell: object, folder: Path) -> Image | tuple[str, str]:
+    """The image in a cell (a path, bytes, or {"bytes", "path"}), or reason and detail."""
+    if isinstance(cell, Mapping) and (cell.get("bytes") is not None or cell.get("path")):
+        cell = cell.get("bytes") if cell.get("bytes") is not None else cell.get("path")
+    if isinstance(cell, bytes):
+        return Image(cell)
+    if cell is None or cell == "":
+        return "image_missing", "the image cell is empty"
+    if not isinstance(cell, str):
+        return "image_cell_unreadable", f"neither a path nor bytes but {type(cell).__name__}"
+    if is_url(cell):
+        return "image_is_url", f"{cell[:200]}: download it first, with img2dataset"
+    try:
+        path = folder / cell.strip()
+        return Image.from_file(path) if path.is_file() else ("image_missing", f"no such file: {printable(cell)[:200]}")
+    except (OSError, ValueError) as error:  # a NUL in it, or a name longer than any file's
+        return "image_missing", str(error)[:200]
+
+
+def _image_name(cell: object, folder: Path) -> str | None:
+    """The image's path as the row gave it, never an absolute one."""
+    name = cell.get("path") if isinstance(cell, Mapping) else cell
+    if not isinstance(name, str) or not name:
+        return None
+    path = Path(name)
+    if path.is_absolute():
+        name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+    return printable(name)
+
+
+def json_value(value: Any) -> Any:
+    """A cell as JSON: bytes as base64, dates and the like as text, NaN as null."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        return {str(k): json_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(item) for item in value]
+    return value if value is None or isinstance(value, bool | int) else str(value)

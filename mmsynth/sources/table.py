@@ -1,0 +1,127 @@
+"""The table source: a row for each image, in csv, tsv, jsonl or parquet."""
+
+import glob
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mmsynth.errors import SourceError
+from mmsynth.sample import Sample
+from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, row_key
+from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
+from mmsynth.sources.unique import UniqueKeys
+
+_ROWS_TO_LOOK_AT = 100
+_URL_COLUMNS = ("url", "image_url", "img_url", "image_link")
+
+
+class Table(Source):
+    """Images named or held in the rows of a table: a csv, tsv, jsonl or parquet file, a glob, or a folder of them.
+
+    The image column holds a path (from the table's own folder, or absolute), the bytes themselves, or the datasets
+    library's {"bytes", "path"}. The caption column holds a text or a list of texts. Other columns are kept in
+    `record["source"]["row"]`. Without a key column, keys are the rows' numbers.
+    """
+
+    path: str
+    image: str = "image"
+    caption: str | None = "caption"
+    key: str | None = None
+
+    def check(self) -> None:
+        files = self._files()
+        if not files:
+            raise SourceError(f"no tables at {self.path}: a table's name ends in {', '.join(TABLE_EXTENSIONS)}")
+        if not files[0].is_file():
+            raise SourceError(f"no such table: {self.path}")
+        table = open_table(files[0])
+        found = table.columns()
+        if self.image not in found:
+            self._refuse_urls(next((name for name in found if name.lower() in _URL_COLUMNS), None))
+        may_be_missing = self.caption == "caption" and "caption" not in self.model_fields_set
+        check_columns(self._columns, found, str(files[0]), may_be_missing)
+        rows = [row for row in islice(_first_rows(table, self.image), _ROWS_TO_LOOK_AT) if not isinstance(row, Broken)]
+        cells = [row[self.image] for row in rows if row.get(self.image)]
+        if cells and all(is_url(cell) for cell in cells):
+            self._refuse_urls(self.image)
+
+    def count(self) -> int | None:
+        """Known without reading for parquet only."""
+        files = self._files()
+        if any(path.suffix.lower() != ".parquet" for path in files):
+            return None
+        try:
+            return sum(rows for path in files for _, rows in open_table(path).cut(2**62))
+        except SourceError:
+            return None
+
+    def slices(self, samples_per_slice: int) -> Iterator[Slice]:
+        keys = UniqueKeys()
+        index = 0
+        for path in self._files():
+            row = 0
+            table = open_table(path)
+            try:
+                table.columns()
+            except (SourceError, OSError) as error:
+                yield Slice({"table": str(path), "broken": str(error), "index": index}, 1)
+                index += 1
+                continue
+            for span, size in table.cut(samples_per_slice):
+                payload = {"table": str(path), "span": list(span), "index": index, "row": row, "renamed": []}
+                if self.key:
+                    found = table.rows(span, only=[self.key])
+                    names = [row_key(cells, self._columns, index + i) for i, cells in enumerate(found)]
+                    payload["renamed"] = [[i, other] for i, other in keys.claim(names).items()]
+                yield Slice(payload, size)
+                index, row = index + size, row + size
+
+    def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        path, index = Path(payload["table"]), payload["index"]
+        if "broken" in payload:
+            yield Unreadable(f"{index:09d}", "table_unreadable", payload["broken"], path.name)
+            return
+        start, stop = payload["span"]
+        renamed = dict(payload["renamed"])
+        reader = RowReader("table", path.name, path.parent, self._columns)
+        for i, row in enumerate(open_table(path).rows((start, stop))):
+            key = renamed.get(i) or row_key(row, self._columns, index + i)
+            yield reader.sample(row, payload["row"] + i, key)
+
+    @property
+    def _columns(self) -> Columns:
+        return Columns(self.image, self.caption, self.key)
+
+    def _files(self) -> list[Path]:
+        path = Path(self.path).expanduser()
+        if path.is_dir():
+            found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and p.is_file()]
+            # where formats are mixed, parquet files are the table, and others describe it
+            for extension in ("parquet", "jsonl", "ndjson", "csv", "tsv"):
+                files = [p for p in found if p.suffix.lower() == f".{extension}"]
+                if files:
+                    return files
+            return []
+        if not path.exists() and any(character in self.path for character in "*?["):
+            return [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207 - the pattern may be absolute
+        return [path]
+
+    def _refuse_urls(self, column: str | None) -> None:
+        """Raise SourceError with the command that downloads what is in this column."""
+        if column is None:
+            return
+        path = Path(self.path)
+        caption = f" --caption_col {self.caption}" if self.caption else ""
+        raise SourceError(
+            f"the column '{column}' of {self.path} holds URLs, and mmsynth does not download: pip install img2dataset; "
+            f"img2dataset --url_list {self.path} --input_format {path.suffix.lower().lstrip('.') or 'parquet'} "
+            f"--url_col {column}{caption} --output_format webdataset --output_folder {path.stem}-images; "
+            f"then read {path.stem}-images/"
+        )
+
+
+def _first_rows(table: TableFile, column: str) -> Iterator[Row | Broken]:
+    for span, _ in islice(table.cut(_ROWS_TO_LOOK_AT), 1):
+        yield from table.rows(span, only=[column])

@@ -1,0 +1,149 @@
+"""The webdataset source: samples in tars, such as img2dataset's, open_clip's and our own."""
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mmsynth.errors import SampleError, SourceError
+from mmsynth.sample import Sample
+from mmsynth.sources import tar
+from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.locations import expand, filesystem, is_plain_file, is_remote, one_line, opened, shown
+from mmsynth.sources.members import Group, grouped, sample_of
+from mmsynth.sources.unique import UniqueKeys
+
+
+class WebDataset(Source):
+    """Samples of tars: a tar, a folder of them, a glob, a brace pattern `{000..099}.tar`, any fsspec URL, or a list.
+
+    Members of one key make one sample: its image, its `.txt` as the caption, its `.json` as the record that is
+    continued, and every other member as it came. A local tar is cut into slices after a look at its headers; one that
+    is remote or gzipped is one slice, read straight through. Where a tar breaks, the samples before the break survive.
+    """
+
+    path: str | tuple[str, ...]
+
+    def check(self) -> None:
+        tars = self._tars()
+        patterns = ", ".join(self._patterns)
+        if not tars:
+            raise SourceError(f"no tars at {patterns}: no file there ends in .tar, .tar.gz or .tgz")
+        missing = [location for location in tars if not is_remote(location) and not Path(location).is_file()]
+        if missing:
+            more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+            raise SourceError(f"no such tar: {missing[0]}{more}")
+        remote = [location for location in tars if is_remote(location)]
+        if remote:
+            system, path = filesystem(remote[0])
+            if len(remote) == 1:
+                _check_is_there(system, path, remote[0])
+
+    def count(self) -> int | None:
+        """From `sizes.json` in the tars' folders, which open_clip's shards and ours have."""
+        known: dict[Path, dict[str, int]] = {}
+        total = 0
+        for location in self._tars():
+            folder = Path(location).parent
+            if is_remote(location):
+                return None
+            if folder not in known:
+                known[folder] = _sizes(folder)
+            size = known[folder].get(Path(location).name)
+            if not isinstance(size, int):
+                return None
+            total += size
+        return total
+
+    def slices(self, samples_per_slice: int) -> Iterator[Slice]:
+        keys = UniqueKeys()
+        for location in self._tars():
+            try:
+                can_be_cut = is_plain_file(location)
+            except OSError:
+                can_be_cut = False  # reading says what is wrong with it, in a row
+            if can_be_cut:
+                yield from _cut(location, samples_per_slice, keys)
+            else:
+                yield Slice({"tar": location}, None)
+
+    def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        location = payload["tar"]
+        name = shown(location)
+        if "start" in payload:
+            renamed = dict(payload["renamed"])
+            for position, group in enumerate(_part(location, payload["start"], payload["stop"])):
+                yield sample_of(group, renamed.get(position, group.key), name)
+        else:
+            keys = UniqueKeys()
+            for group in _whole(location):
+                renamed = keys.claim([group.key])
+                yield sample_of(group, renamed.get(0, group.key), name)
+
+    @property
+    def _patterns(self) -> tuple[str, ...]:
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    def _tars(self) -> list[str]:
+        return list(expand(self._patterns))
+
+
+def _check_is_there(system: Any, path: str, url: str) -> None:
+    try:
+        is_there = system.exists(path)
+    except Exception as error:
+        raise SourceError(f"cannot reach {shown(url)}: {one_line(error)}") from error
+    if not is_there:
+        raise SourceError(f"no such tar: {shown(url)}")
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    try:
+        sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return sizes if isinstance(sizes, dict) else {}
+
+
+def _cut(location: str, samples_per_slice: int, keys: UniqueKeys) -> Iterator[Slice]:
+    """The slices of a local tar, from its headers alone. A slice begins where a sample does."""
+    with Path(location).open("rb") as file:
+        groups = list(grouped(tar.scan(file), shown(location)))
+    renamed = keys.claim([group.key for group in groups])
+    if not groups:
+        return
+    begins = [0]
+    for position, group in enumerate(groups):
+        if group.is_sample and position - begins[-1] >= samples_per_slice:
+            begins.append(position)
+    for begin, end in zip(begins, [*begins[1:], len(groups)], strict=True):
+        payload = {
+            "tar": location,
+            # what belongs to no sample may come before the first one
+            "start": 0 if begin == 0 else groups[begin].start,
+            "stop": groups[end].start if end < len(groups) else None,
+            "renamed": [[position - begin, renamed[position]] for position in range(begin, end) if position in renamed],
+        }
+        yield Slice(payload, end - begin)
+
+
+def _part(location: str, start: int, stop: int | None) -> Iterable[Group]:
+    try:
+        with Path(location).open("rb") as file:
+            file.seek(start)
+            yield from grouped(tar.read(file, start, stop), shown(location))
+    except OSError as error:
+        yield _unopened(location, error)
+
+
+def _whole(location: str) -> Iterable[Group]:
+    try:
+        with opened(location) as stream:
+            yield from grouped(tar.read(stream), shown(location))
+    except (OSError, SampleError, SourceError) as error:
+        yield _unopened(location, error)
+
+
+def _unopened(location: str, error: Exception) -> Group:
+    detail = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
+    return Group(shown(location), 0, reason="broken_tar", detail=detail, is_sample=False)

@@ -1,0 +1,30 @@
+"""scenes: a programmatic world of coloured objects, whose every fact is known.
+
+vocabulary.py   the words, and what each looks like
+shapes.py       the outlines of the kinds of object
+grammar.py      random scenes, and the prompt that states one
+layout.py       where the objects go
+draw.py         from facts to pixels
+negatives.py    the same scene with one thing changed
+stages.py       the source and the renderer
+"""
+
+from mmsynth_renderers.scenes.draw import draw, lay_out
+from mmsynth_renderers.scenes.grammar import prompt, random_facts
+from mmsynth_renderers.scenes.negatives import hard_negatives
+from mmsynth_renderers.scenes.shapes import KINDS
+from mmsynth_renderers.scenes.stages import SceneRenderer, SceneSource
+from mmsynth_renderers.scenes.vocabulary import BACKGROUNDS, COLOURS
+
+__all__ = [
+    "BACKGROUNDS",
+    "COLOURS",
+    "KINDS",
+    "SceneRenderer",
+    "SceneSource",
+    "draw",
+    "hard_negatives",
+    "lay_out",
+    "prompt",
+    "random_facts",
+]

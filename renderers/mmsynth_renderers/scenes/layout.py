@@ -1,0 +1,213 @@
+"""Where the objects of a scene go: squares in 64ths of the image's side, from facts and a seed.
+
+The image is cut into one region for each group, side by side or one above the other, so that whatever relation is
+stated between two groups holds for all of their objects. Inside its region a group keeps together on a loose grid.
+Knows counts, sizes and relations; knows nothing of kinds, colours or pixels.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import permutations, product
+from math import ceil
+
+from mmsynth.facts import Relation
+from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS, OPPOSITES, SIZES, UNITS
+
+#: units between any two objects, and twice what is kept free at the rim
+GAP = 2
+#: the smallest image in which the gap is still a pixel
+MIN_PIXELS = UNITS // GAP
+
+#: left, top and side of an object's square, in units; the side is whole, so that outlines can be kept
+Place = tuple[float, float, int]
+#: a group's number, or an axis (0: from left to right, 1: from top to bottom) and the trees along it
+Tree = int | tuple[int, tuple["Tree", ...]]
+#: columns and rows of a group's grid
+Grid = tuple[int, int]
+
+
+#: what decides whether a group fits: how many objects, and their size
+Need = tuple[int, str]
+
+
+class NoLayout(Exception):
+    """These groups cannot be placed so that the relations hold."""
+
+
+def place(needs: Sequence[Need], relations: Sequence[Relation], rng: random.Random) -> list[list[Place]]:
+    """For each group the places of its objects. Raises NoLayout."""
+    if not needs:
+        return []
+    trees = arrangements(len(needs), stated(relations))
+    if not trees:
+        raise NoLayout("the relations contradict each other, or need more than one cut between two groups")
+    for tree in rng.sample(trees, len(trees)):
+        choices = _grids_that_fit(tree, tuple(needs))
+        if choices:
+            grids = rng.choice(choices)
+            return _placed(tree, needs, grids, rng)
+    raise NoLayout("the objects do not fit: fewer or smaller ones would")
+
+
+def fits(needs: Sequence[Need], relations: Sequence[Relation]) -> bool:
+    """Whether `place` will find a layout."""
+    trees = arrangements(len(needs), stated(relations))
+    return not needs or any(_grids_that_fit(tree, tuple(needs)) for tree in trees)
+
+
+def turned_round(relations: Sequence[Relation]) -> Iterator[tuple[Relation, ...]]:
+    """The same relations with one of them said of the opposite direction, each in turn."""
+    for i, relation in enumerate(relations):
+        turned = relation.model_copy(update={"relation": OPPOSITES[relation.relation]})
+        yield (*relations[:i], turned, *relations[i + 1 :])
+
+
+# -- which arrangements there are ------------------------------------------------------------------------------------
+
+Stated = tuple[tuple[int, str, int], ...]
+
+
+def stated(relations: Sequence[Relation]) -> Stated:
+    """Relations as plain tuples, which can be a cache's key."""
+    return tuple((r.subject, r.relation, r.object) for r in relations)
+
+
+@lru_cache(maxsize=4096)
+def arrangements(groups: int, relations: Stated) -> tuple[Tree, ...]:
+    """Every way to cut the image among the groups in which all the relations hold."""
+    return tuple(tree for tree in _trees(groups) if set(relations) <= relations_of(tree))
+
+
+@lru_cache(maxsize=8)
+def _trees(groups: int) -> tuple[Tree, ...]:
+    if groups > MAX_GROUPS:
+        return ()
+    if groups == 1:
+        return (0,)
+    trees: list[Tree] = []
+    for axis, order in product((0, 1), permutations(range(groups))):
+        trees.append((axis, order))
+        if groups == 3:
+            first, second, third = order
+            pair: Tree = (1 - axis, (second, third))
+            trees += [(axis, (first, pair)), (axis, (pair, first))]
+    return tuple(trees)
+
+
+_BEFORE, _AFTER = ("left of", "above"), ("right of", "below")
+
+
+@lru_cache(maxsize=64)
+def relations_of(tree: Tree) -> frozenset[tuple[int, str, int]]:
+    """All the relations that hold between the groups of an arrangement: one for every two groups, said both ways."""
+    if isinstance(tree, int):
+        return frozenset()
+    axis, branches = tree
+    found: set[tuple[int, str, int]] = set()
+    for i, branch in enumerate(branches):
+        found |= relations_of(branch)
+        for other in branches[i + 1 :]:
+            for a, b in product(_groups(branch), _groups(other)):
+                found |= {(a, _BEFORE[axis], b), (b, _AFTER[axis], a)}
+    return frozenset(found)
+
+
+def _groups(tree: Tree) -> list[int]:
+    if isinstance(tree, int):
+        return [tree]
+    return [group for branch in tree[1] for group in _groups(branch)]
+
+
+# -- what fits -------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=2**15)
+def _grids_that_fit(tree: Tree, needs: tuple[Need, ...]) -> tuple[tuple[Grid, ...], ...]:
+    """The choices of one grid for each group with which everything fits at the least size."""
+    cells = [SIZES[size][0] + GAP for _, size in needs]
+    choices = product(*(_grids(count) for count, _ in needs))
+    return tuple(grids for grids in choices if max(_extent(tree, grids, cells)) <= UNITS)
+
+
+@lru_cache(maxsize=32)
+def _grids(count: int) -> tuple[Grid, ...]:
+    """Grids that hold `count` cells with no row or column to spare."""
+    return tuple({(columns, ceil(count / columns)): None for columns in range(1, count + 1)})
+
+
+def _extent(tree: Tree, grids: Sequence[Grid], cells: Sequence[int]) -> tuple[int, int]:
+    """Width and height that the groups of `tree` take up with these grids and cells."""
+    if isinstance(tree, int):
+        columns, rows = grids[tree]
+        return columns * cells[tree], rows * cells[tree]
+    axis, branches = tree
+    extents = [_extent(branch, grids, cells) for branch in branches]
+    along, across = sum(e[axis] for e in extents), max(e[1 - axis] for e in extents)
+    return (along, across) if axis == 0 else (across, along)
+
+
+# -- placing ---------------------------------------------------------------------------------------------------------
+
+
+def _placed(tree: Tree, needs: Sequence[Need], grids: Sequence[Grid], rng: random.Random) -> list[list[Place]]:
+    least = [SIZES[size][0] for _, size in needs]
+    sides = [rng.randint(*SIZES[size]) for _, size in needs]
+    # sizes drawn freely, then taken back towards the least ones until everything fits
+    for share in (1.0, 0.75, 0.5, 0.25, 0.0):
+        cells = [low + int(share * (side - low)) + GAP for low, side in zip(least, sides, strict=True)]
+        if share == 0 or max(_extent(tree, grids, cells)) <= UNITS:
+            break
+    places: list[list[Place]] = [[] for _ in needs]
+    for group, region in _regions(tree, (0.0, 0.0, float(UNITS), float(UNITS)), grids, cells, rng):
+        places[group] = _in_region(region, needs[group][0], grids[group], cells[group], rng)
+    return places
+
+
+Region = tuple[float, float, float, float]
+
+
+def _regions(
+    tree: Tree, region: Region, grids: Sequence[Grid], cells: Sequence[int], rng: random.Random
+) -> list[tuple[int, Region]]:
+    """Cut `region` (left, top, width, height) among the groups; each gets what it needs and a share of the rest."""
+    if isinstance(tree, int):
+        return [(tree, region)]
+    axis, branches = tree
+    needed = [_extent(branch, grids, cells)[axis] for branch in branches]
+    weights = [0.5 + rng.random() for _ in branches]
+    spare = max(0.0, region[2 + axis] - sum(needed)) / sum(weights)
+    found: list[tuple[int, Region]] = []
+    start = region[axis]
+    for branch, need, weight in zip(branches, needed, weights, strict=True):
+        length = need + spare * weight
+        left, top, width, height = region
+        part = (start, top, length, height) if axis == 0 else (left, start, width, length)
+        found += _regions(branch, part, grids, cells, rng)
+        start += length
+    return found
+
+
+def _in_region(region: Region, count: int, grid: Grid, cell: int, rng: random.Random) -> list[Place]:
+    """The objects of one group: on a grid a little looser than it must be, each shaken in its cell."""
+    left, top, width, height = region
+    columns, rows = grid
+    across, down = columns * cell, rows * cell
+    loose_x = min(width / across, rng.uniform(1, 1.3))
+    loose_y = min(height / down, rng.uniform(1, 1.3))
+    # nearer to the middle of the region than to its rim, so that a relation is seen along its own axis
+    x0 = left + (width - across * loose_x) * (0.1 + 0.8 * rng.random())
+    y0 = top + (height - down * loose_y) * (0.1 + 0.8 * rng.random())
+    pitch_x, pitch_y = cell * loose_x, cell * loose_y
+    spots = list(product(range(columns), range(rows)))
+    if count < len(spots):
+        spots = rng.sample(spots, count)
+    side = cell - GAP
+    return [
+        (
+            x0 + column * pitch_x + GAP / 2 + (pitch_x - cell) * rng.random(),
+            y0 + row * pitch_y + GAP / 2 + (pitch_y - cell) * rng.random(),
+            side,
+        )
+        for column, row in spots
+    ]

@@ -1,0 +1,78 @@
+"""The scene world as plugins: the source that thinks up scenes, and the renderer that draws them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from mmsynth.errors import SampleError
+from mmsynth.facts import Facts
+from mmsynth.image import Image
+from mmsynth.sample import Result, Sample
+from mmsynth.seeds import rng_for
+from mmsynth.sources.base import Slice, Source
+from mmsynth.stage import Renderer
+from mmsynth_renderers.scenes import grammar
+from mmsynth_renderers.scenes.draw import Scene, draw, lay_out
+from mmsynth_renderers.scenes.layout import MIN_PIXELS
+from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS
+
+
+class SceneSource(Source):
+    """Gives random scenes: the facts of each, and the prompt that states them; `SceneRenderer` draws them.
+
+    Scene i depends on `seed` and i alone, so a longer run begins with the scenes of a shorter one.
+    """
+
+    n: int = Field(ge=1, description="how many scenes")
+    seed: int = 0
+    max_groups: int = Field(MAX_GROUPS, ge=1, le=MAX_GROUPS, description="the most groups of like objects in a scene")
+
+    def count(self) -> int:
+        return self.n
+
+    def slices(self, samples_per_slice: int) -> Iterator[Slice]:
+        for start in range(0, self.n, samples_per_slice):
+            stop = min(start + samples_per_slice, self.n)
+            yield Slice({"start": start, "stop": stop}, stop - start)
+
+    def read(self, payload: Any) -> Iterator[Sample]:
+        for index in range(payload["start"], payload["stop"]):
+            yield self.sample(index)
+
+    def sample(self, index: int) -> Sample:
+        """Scene number `index`, not drawn yet."""
+        key = f"{index:09d}"
+        rng = rng_for(self.seed, "scenes", key)
+        facts = grammar.random_facts(rng, self.max_groups)
+        source = {"kind": "scenes", "seed": self.seed, "index": index}
+        sample = Sample(key, record={"facts": facts.model_dump(mode="json"), "source": source})
+        return sample.with_caption(grammar.prompt(facts, rng), origin="prompt")
+
+
+class SceneRenderer(Renderer):
+    """Draws `record["facts"]`, exactly those, and writes the box of every object into them.
+
+    `size` × `size` pixels, antialiased. Where objects go comes from the sample's own seed, and is the same at any
+    size but for rounding. Raises SampleError: `no_facts`, or `scene_not_drawable` for a word that this world does
+    not have, relations that contradict each other, or more than fits.
+    """
+
+    size: int = Field(64, ge=MIN_PIXELS, description="width and height in pixels; below 32, objects would touch")
+
+    def prepare(self, sample: Sample) -> Scene:
+        if not sample.record.get("facts"):
+            raise SampleError("no_facts", "the scenes renderer draws record['facts']; start from the source 'scenes'")
+        try:
+            facts = Facts.model_validate(sample.record["facts"])
+        except ValidationError as error:
+            raise SampleError("scene_not_drawable", f"not facts: {error.errors()[0]['msg']}") from error
+        return lay_out(facts, self.seed(sample))
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Scene]) -> list[Result]:
+        return [self._drawn(sample, scene) for sample, scene in zip(batch, prepared, strict=True)]
+
+    def _drawn(self, sample: Sample, scene: Scene) -> Sample:
+        picture, facts = draw(scene, self.size)
+        drawn = sample.with_image(Image.from_pixels(picture))
+        return drawn.with_record(facts=facts.model_dump(mode="json"))

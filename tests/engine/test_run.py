@@ -1,0 +1,263 @@
+"""What a run promises: every input a row, order kept, the same output however it is run and interrupted."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import mmsynth as mm
+from mmsynth.engine.progress import Progress
+from mmsynth.errors import OutputError, RecipeError, SourceError, TooManyFailures, WorkerError
+from mmsynth.pipeline import Pipeline
+from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter
+from tests.engine.gradients import Gradients
+from tests.engine.run_files import digests, members, records, rows
+from tests.engine.stages import Dies, NeedsSmallBatches, Slow
+
+
+def pipeline(n: int = 23, **source: object) -> Pipeline:
+    return mm.source(Gradients(n=n, **source)).caption(EchoCaptioner(prompt="see")).filter(KeyFilter(text="7"))
+
+
+def test_every_input_has_a_row_in_order_with_its_reason(tmp_path: Path) -> None:
+    report = pipeline(broken=(2,), truncated=(4,)).write(tmp_path / "out", samples_per_shard=5)
+    found = rows(tmp_path / "out")
+    assert [row["key"] for row in found] == [f"photo-{i:03d}" for i in range(23)]
+    reasons = {row["key"]: (row["status"], row["reason"]) for row in found if row["status"] != "success"}
+    assert reasons == {
+        "photo-002": ("failed", "broken"),
+        "photo-004": ("failed", "image_truncated"),
+        "photo-007": ("dropped", "key_contains_text"),
+        "photo-017": ("dropped", "key_contains_text"),
+    }
+    assert report.inputs == report.kept + sum(report.dropped.values()) + sum(report.failed.values()) == 23
+    assert set(members(tmp_path / "out")) == {row["key"] for row in found if row["status"] == "success"}
+
+
+def test_a_stage_that_raises_fails_that_sample_alone(tmp_path: Path) -> None:
+    report = (
+        mm.source(Gradients(n=20)).filter(KeyFilter(breaks_on="013", text="none", batch_size=8)).write(tmp_path / "o")
+    )
+    assert report.kept == 19
+    assert report.failed == {"ValueError": 1}
+    (failed,) = [row for row in rows(tmp_path / "o") if row["status"] == "failed"]
+    assert failed["key"] == "photo-013"
+    assert "told to break" in failed["detail"]
+
+
+def test_image_bytes_are_written_as_they_came(tmp_path: Path) -> None:
+    source = Gradients(n=6)
+    came = {s.key: s.image.data for s in source.read({"start": 0, "stop": 6}) if isinstance(s, mm.Sample) and s.image}
+    mm.source(source).caption(EchoCaptioner()).write(tmp_path / "out")
+    assert {key: one["png"] for key, one in members(tmp_path / "out").items()} == came
+
+
+@pytest.mark.parametrize(("image_format", "magic"), [("jpg", b"\xff\xd8"), ("png", b"\x89PNG"), ("webp", b"RIFF")])
+def test_drawn_images_are_encoded_as_asked(tmp_path: Path, image_format: str, magic: bytes) -> None:
+    mm.source(Gradients(n=3)).render(ColourRenderer()).write(tmp_path / "out", image_format=image_format)
+    for key, one in members(tmp_path / "out").items():
+        assert one[image_format].startswith(magic)
+        assert records(tmp_path / "out")[key]["synthetic"] == {"image": True, "caption": False}
+
+
+def test_the_original_caption_stays_beside_the_synthetic_one(tmp_path: Path) -> None:
+    pipeline(n=3).write(tmp_path / "out")
+    record = records(tmp_path / "out")["photo-001"]
+    assert [(entry["text"], entry["origin"]) for entry in record["captions"]] == [
+        ("a gradient with blue at 37", "original"),
+        ("see photo-001", "synthetic"),
+    ]
+    assert record["synthetic"] == {"image": False, "caption": True}
+    assert [step["stage"].partition(":")[0] for step in record["steps"]] == ["caption", "filter"]
+    assert record["steps"][0]["parameters"] == {"prompt": "see"}
+
+
+def test_output_is_the_same_for_any_batch_size_and_worker_count(tmp_path: Path) -> None:
+    def run(name: str, batch_size: int, workers: int) -> dict[str, str]:
+        made = mm.source(Gradients()).caption(EchoCaptioner(batch_size=batch_size)).render(ColourRenderer(batch_size=3))
+        made.write(tmp_path / name, samples_per_shard=4, workers=workers)
+        return digests(tmp_path / name)
+
+    here = run("here", 32, 1)
+    assert run("small_batches", 1, 1) | {"index.json": "", "run.json": ""} == here | {"index.json": "", "run.json": ""}
+    assert run("workers", 5, 2) | {"index.json": "", "run.json": ""} == here | {"index.json": "", "run.json": ""}
+
+
+def test_samples_per_shard_is_the_number_of_inputs_of_a_shard(tmp_path: Path) -> None:
+    report = pipeline().write(tmp_path / "out", samples_per_shard=10)
+    assert report.shards == 3
+    assert json.loads((tmp_path / "out" / "sizes.json").read_text()) == {"00000.tar": 9, "00001.tar": 9, "00002.tar": 3}
+    index = json.loads((tmp_path / "out" / "index.json").read_text())
+    assert [(shard["url"], shard["nsamples"]) for shard in index["shardlist"]] == [
+        ("00000.tar", 9),
+        ("00001.tar", 9),
+        ("00002.tar", 3),
+    ]
+    for shard in index["shardlist"]:
+        assert (tmp_path / "out" / shard["url"]).stat().st_size == shard["filesize"]
+
+
+def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
+    pipeline().write(tmp_path / "out", samples_per_shard=5)
+    before = digests(tmp_path / "out")
+    again = pipeline().write(tmp_path / "out", samples_per_shard=5)
+    assert again.already == again.inputs == 23
+    assert digests(tmp_path / "out") == before
+
+
+def test_a_limit_tries_the_first_samples_and_the_whole_run_goes_on_from_there(tmp_path: Path) -> None:
+    tried = pipeline().write(tmp_path / "out", samples_per_shard=5, limit=7)
+    assert tried.inputs == 7
+    pipeline().write(tmp_path / "out", samples_per_shard=5)
+    pipeline().write(tmp_path / "whole", samples_per_shard=5)
+    ignored = {"run.json": ""}  # it names the folder
+    assert digests(tmp_path / "out") | ignored == digests(tmp_path / "whole") | ignored
+
+
+def test_a_limit_counts_inputs_where_the_source_does_not_know_its_sizes(tmp_path: Path) -> None:
+    report = pipeline(knows_sizes=False).write(tmp_path / "out", samples_per_shard=5, limit=3)
+    assert report.inputs == 3
+
+
+def test_another_recipe_in_the_same_folder_is_refused_and_says_what_differs(tmp_path: Path) -> None:
+    pipeline().write(tmp_path / "out")
+    before = digests(tmp_path / "out")
+    other = mm.source(Gradients()).caption(EchoCaptioner(prompt="look")).filter(KeyFilter(text="7"))
+    with pytest.raises(OutputError, match=r"stages\[0\]\.prompt.*\"see\" there.*\"look\" here"):
+        other.write(tmp_path / "out")
+    assert digests(tmp_path / "out") == before
+
+
+def test_a_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(b"mine")
+    with pytest.raises(OutputError, match="not empty"):
+        pipeline().write(tmp_path)
+    assert (tmp_path / "holiday.jpg").read_bytes() == b"mine"
+
+
+def test_a_source_that_changed_between_two_runs_is_refused(tmp_path: Path) -> None:
+    pipeline().write(tmp_path / "out", samples_per_shard=5)
+    for name in ("00004_stats.json", "index.json"):
+        (tmp_path / "out" / name).unlink()
+    stats = json.loads((tmp_path / "out" / "00001_stats.json").read_text())
+    (tmp_path / "out" / "00001_stats.json").write_text(json.dumps(stats | {"block": "0123/all"}))
+    with pytest.raises(SourceError, match="source has changed since shard 00001"):
+        pipeline().write(tmp_path / "out", samples_per_shard=5)
+
+
+def test_too_many_failures_stop_the_run_and_keep_what_is_committed(tmp_path: Path) -> None:
+    broken = tuple(range(50, 400))
+    with pytest.raises(TooManyFailures, match=r"max_failures 0\.3"):
+        pipeline(n=400, broken=broken).write(tmp_path / "out", samples_per_shard=40, max_failures=0.3)
+    committed = sorted(p.name for p in (tmp_path / "out").glob("*_stats.json"))
+    assert "00000_stats.json" in committed
+    assert len(committed) < 10
+
+
+def test_few_failures_are_judged_at_the_end(tmp_path: Path) -> None:
+    with pytest.raises(TooManyFailures, match="5 of 23"):
+        pipeline(broken=(1, 2, 3, 4, 5)).write(tmp_path / "out", max_failures=0.1)
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing(tmp_path: Path) -> None:
+    report = mm.source(Gradients()).caption(NeedsSmallBatches(batch_size=16, most=3)).write(tmp_path / "out")
+    assert report.kept == 23
+    assert report.failed == {}
+
+
+def test_progress_counts_every_row(tmp_path: Path) -> None:
+    seen: list[Progress] = []
+    pipeline(broken=(1,)).write(tmp_path / "out", on_progress=seen.append)
+    assert seen[-1] == Progress(total=23, inputs=23, kept=20, dropped=2, failed=1)
+
+
+def test_take_gives_results_without_writing() -> None:
+    results = pipeline().take(9)
+    assert [r.caption for r in results if isinstance(r, mm.Sample)][:2] == ["see photo-000", "see photo-001"]
+    assert isinstance(results[7], mm.Dropped)
+    assert len(results) == 9
+
+
+def test_write_names_the_options_it_has() -> None:
+    with pytest.raises(RecipeError, match=r"no option 'worker'.*workers"):
+        pipeline().write("unused", worker=2)
+
+
+def test_a_worker_that_dies_is_an_error_and_the_run_can_go_on(tmp_path: Path) -> None:
+    flag = tmp_path / "die"
+    flag.touch()
+    made = mm.source(Gradients()).caption(Dies(on="photo-012", while_exists=str(flag)))
+    with pytest.raises(WorkerError, match="exit code -9"):
+        made.write(tmp_path / "out", samples_per_shard=3, workers=2)
+    flag.unlink()
+    made.write(tmp_path / "out", samples_per_shard=3, workers=2)
+    made.write(tmp_path / "undisturbed", samples_per_shard=3)
+    ignored = {"run.json": ""}
+    assert digests(tmp_path / "out") | ignored == digests(tmp_path / "undisturbed") | ignored
+
+
+_SCRIPT = """
+import sys
+import mmsynth as mm
+from tests.engine.gradients import Gradients
+from tests.engine.stages import Slow
+
+if __name__ == "__main__":
+    made = mm.source(Gradients(n=40)).caption(Slow(seconds=0.02, batch_size=2))
+    made.write(sys.argv[1], samples_per_shard=4, workers=int(sys.argv[2]))
+"""
+
+
+def _start(out: Path, workers: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", _SCRIPT, str(out), str(workers)], stderr=subprocess.PIPE)
+
+
+def _wait_for_commits(out: Path, n: int) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(out.glob("*_stats.json"))) < n:
+        assert time.monotonic() < deadline, "no shard was committed"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("commits", [1, 4, 7])
+def test_kill_9_then_the_same_command_again_gives_the_same_bytes(tmp_path: Path, commits: int) -> None:
+    process = _start(tmp_path / "out", workers=1)
+    _wait_for_commits(tmp_path / "out", commits)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "out" / "index.json").exists()
+    made = mm.source(Gradients(n=40)).caption(Slow(seconds=0.02, batch_size=2))
+    report = made.write(tmp_path / "out", samples_per_shard=4)
+    assert report.already >= 4 * commits
+    resumed = digests(tmp_path / "out")
+    shutil.rmtree(tmp_path / "out")
+    made.write(tmp_path / "out", samples_per_shard=4)
+    assert digests(tmp_path / "out") == resumed
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_keeps_what_is_committed_and_leaves_no_half_files(tmp_path: Path, workers: int) -> None:
+    process = _start(tmp_path / "out", workers)
+    _wait_for_commits(tmp_path / "out", 2)
+    os.kill(process.pid, signal.SIGINT)
+    process.wait(timeout=30)
+    left = {p.name for p in (tmp_path / "out").iterdir()}
+    assert len([name for name in left if name.endswith("_stats.json")]) >= 2
+    assert not [name for name in left if name.startswith(".")]
+
+
+def test_a_second_run_in_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    process = _start(tmp_path / "out", workers=1)
+    _wait_for_commits(tmp_path / "out", 1)
+    with pytest.raises(OutputError, match="another mmsynth run"):
+        mm.source(Gradients(n=40)).caption(Slow(seconds=0.02, batch_size=2)).write(
+            tmp_path / "out", samples_per_shard=4
+        )
+    process.kill()
+    process.wait()
