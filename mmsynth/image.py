@@ -153,6 +153,8 @@ class Image:
         except too_large as error:
             raise ImageError("image_too_large", str(error)) from error
         except _BROKEN as error:
+            if _is_truncation(error):
+                raise ImageError("image_truncated", "the header is cut short") from error
             raise ImageError("image_unreadable", f"none of {', '.join(_FORMATS)}, or a broken header") from error
         if opened.width * opened.height > MAX_PIXELS:
             raise ImageError("image_too_large", f"{opened.width}×{opened.height} is over {MAX_PIXELS:,} pixels")

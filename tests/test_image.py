@@ -210,6 +210,11 @@ def test_a_truncated_image_is_told_apart(format: str) -> None:
     assert reason(Image(data[: len(data) // 2])) == "image_truncated"
 
 
+def test_a_photograph_cut_inside_its_header_is_truncated() -> None:
+    data = (PHOTOS / "rocket.jpg").read_bytes()
+    assert reason(Image(data[:150])) == "image_truncated"
+
+
 @pytest.mark.parametrize("format", ["GIF", "WEBP"])
 def test_a_truncated_image_of_another_format_fails_too(format: str) -> None:
     data = encode(PIL.Image.effect_noise((200, 200), 60).convert("RGB"), format)

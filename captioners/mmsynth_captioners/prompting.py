@@ -106,6 +106,8 @@ class PlainPrompts:
         self._processor, self._type = processor, model_type
         token = getattr(processor, "image_token", None)
         self._image_token = "" if token is None or model_type in _PLACES_IMAGE_ITSELF else str(token)
+        if self._image_token:  # a chat model's base: large images may take more tokens than small ones
+            processor.tokenizer.padding_side = "left"
 
     def caption(self) -> str | None:
         return _PLAIN_CAPTION.get(self._type)
@@ -122,7 +124,8 @@ class PlainPrompts:
         if not self._image_token and prompts[0] is None:
             return self._processor(images=list(images), return_tensors="pt")
         texts = [self._with_image(prompt or "") for prompt in prompts]
-        inputs = self._processor(images=list(images), text=texts, padding=True, return_tensors="pt")
+        shown = [[image] for image in images] if self._image_token else list(images)
+        inputs = self._processor(images=shown, text=texts, padding=True, return_tensors="pt")
         inputs.pop("labels", None)  # PaliGemma's processor gives them for training
         if self._type == "git":
             # GIT goes on from the prompt; its tokenizer ends the prompt as if the text were complete

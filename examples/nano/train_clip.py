@@ -73,8 +73,9 @@ class Training:
             if self.step % 20 == 0:
                 rate = (self.step - first) * self.options.batch / (time.monotonic() - started)
                 self._log(step=self.step, loss=round(loss, 4), scenes_per_second=round(rate, 1))
-            if self.step % 200 == 0:
+            if self.step % 20 == 0:
                 self._save()
+            if self.step % 200 == 0:
                 self._log(step=self.step, **evaluate(self.options.folder, heldout))
         self._save()
         self._log(step=self.step, **evaluate(self.options.folder, heldout))

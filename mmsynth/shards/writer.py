@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from webdataset.writer import TarWriter
 
 from mmsynth.engine.items import Block, Item
 from mmsynth.errors import ImageError
 from mmsynth.sample import Sample
 from mmsynth.shards.files import flush_folder, flush_to_disk, part_name, whole_file, write_json
+
+if TYPE_CHECKING:
+    from webdataset.writer import TarWriter
 
 SCORE_PREFIX = "score_"
 
@@ -59,8 +61,10 @@ class ShardWriter:
             self._file.close()
             part_name(self._tar_path).unlink(missing_ok=True)
 
-    def _open_tar(self) -> TarWriter:
+    def _open_tar(self) -> "TarWriter":
         if self._tar is None:
+            from webdataset.writer import TarWriter  # imports torch, where there is one
+
             self._file = part_name(self._tar_path).open("wb")
             # a fixed time and GNU's format: the same bytes on every run, and names of any length
             self._tar = TarWriter(self._file, encoder=False, mtime=0.0, format="GNU_FORMAT")

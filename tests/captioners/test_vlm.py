@@ -90,6 +90,15 @@ def test_paligemma_gets_its_caption_prefix(checkpoint, pictures):
     assert [f"caption en {r.caption}" for r in results[::5]] == expected
 
 
+def test_a_base_model_without_a_chat_template_continues_the_prompt_after_the_image(checkpoint, tmp_path, pictures):
+    folder = Path(shutil.copytree(checkpoint("idefics3"), tmp_path / "base"))
+    (folder / "chat_template.jinja").unlink()
+    results = captioner(str(folder), prompt="a photo of").process(pictures)
+    assert len({r.caption for r in results}) > 10
+    expected = [plain_caption(str(folder), s, "<image> a photo of") for s in pictures[::5]]
+    assert [f"a photo of {r.caption}" for r in results[::5]] == expected
+
+
 def test_blip_and_git_continue_a_prompt_without_repeating_it(checkpoint, pictures):
     prompt = "a photo of"
     for name in ("blip", "git"):

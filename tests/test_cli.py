@@ -1,0 +1,134 @@
+"""The command line: commands, one-line errors, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mmsynth.cli import run
+from mmsynth.testing import photo_samples
+from tests.engine.run_files import members, records, rows
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of six pictures with captions."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for sample in photo_samples(6):
+        assert sample.image is not None
+        (folder / f"{sample.key}.png").write_bytes(sample.image.data)
+        (folder / f"{sample.key}.txt").write_text(sample.caption or "")
+    return folder
+
+
+def test_filter_reads_a_folder_and_writes_shards(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["filter", str(photos), str(tmp_path / "out"), "--filter", "caption_length", "--set", "max_chars=26"]
+    assert run(command) == 0
+    assert "caption_too_long" in capsys.readouterr().out
+    assert {row["status"] for row in rows(tmp_path / "out")} == {"success", "dropped"}
+
+
+def test_render_and_caption_take_scenes_as_a_source(tmp_path: Path) -> None:
+    assert run(["render", "scenes:5", str(tmp_path / "drawn"), "--image-format", "png", "--set", "size=48"]) == 0
+    assert all("png" in one for one in members(tmp_path / "drawn").values())
+    assert run(["caption", str(tmp_path / "drawn"), str(tmp_path / "told"), "--captioner", "facts", "--seed", "3"]) == 0
+    assert len(records(tmp_path / "told")) == 5
+
+
+def test_run_with_a_limit_and_then_whole(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"source: {{kind: scenes, n: 9}}\nstages: [{{render: scenes}}]\nout: {{path: {tmp_path / 'out'}}}\n"
+    )
+    assert run(["run", str(recipe), "--limit", "2"]) == 0
+    assert len(rows(tmp_path / "out")) == 2
+    assert run(["run", str(recipe)]) == 0
+    assert len(rows(tmp_path / "out")) == 9
+
+
+def test_info_tells_of_finished_and_unfinished_runs(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(["filter", str(photos), str(out), "--filter", "image_size", "--samples-per-shard", "2"]) == 0
+    capsys.readouterr()
+    assert run(["info", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "filter: image_size" in told
+    assert "unfinished" not in told
+    for name in ("index.json", "00002_stats.json"):
+        (out / name).unlink()
+    assert run(["info", str(out)]) == 0
+    assert "2 (unfinished)" in capsys.readouterr().out
+
+
+def test_plugins_lists_every_one_with_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plugins"]) == 0
+    listed = capsys.readouterr().out
+    for name in ("folder", "webdataset", "scenes", "vlm", "ask", "facts", "diffusion", "clip", "caption_length"):
+        assert name in listed
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        (["run", "none.yaml"], 2, "cannot read the recipe none.yaml"),
+        (["filter", "nowhere/", "out"], 5, "no such file or folder: nowhere/"),
+        (["filter", "{photos}", "{out}", "--filter", "clipp"], 3, "Did you mean 'clip'?"),
+        (["filter", "{photos}", "{out}", "--set", "minn=1"], 2, "no field 'minn'. Did you mean 'min'?"),
+        (["filter", "{photos}", "{out}", "--set", "min"], 2, "--set takes name=value"),
+        (["filter", "{photos}", "{out}", "--min", "0.5", "--max", "0.1"], 2, "max must be at least min"),
+        (["filter", "{photos}", "{out}", "--model", "nobody/has-this"], 4, "has-this"),
+        (["caption", "{photos}", "{out}", "--model", "nobody/has-this"], 4, "model 'nobody/has-this' cannot be had"),
+        (["render", "scenes:3", "{out}", "--renderer", "diffusion", "--model", "nobody/has-this"], 4, "cannot be had"),
+        (["info", "{photos}"], 6, "holds no mmsynth run"),
+        (["filter", "{photos}", "{photos}", "--filter", "image_size"], 6, "is not empty"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_with_an_exit_code_before_any_work(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str], code: int, message: str
+) -> None:
+    filled = [part.format(photos=photos, out=tmp_path / "out") for part in command]
+    assert run(filled) == code
+    said = capsys.readouterr().err.strip().splitlines()
+    assert message in said[-1]
+    assert len([line for line in said if line.startswith("error:")]) == 1
+    assert "Traceback" not in "\n".join(said)
+    assert not list((tmp_path / "out").glob("*.tar"))
+
+
+def test_a_run_in_which_everything_fails_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"no image at all")
+    assert run(["filter", str(tmp_path / "photos"), str(tmp_path / "out"), "--filter", "image_size"]) == 7
+    assert "every sample failed: image_unreadable" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mmsynth", "run", str(tmp_path / "none.yaml")]
+    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    debug = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    assert plain.returncode == 2
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+
+
+def test_another_recipe_in_the_same_folder_says_what_differs(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["filter", str(photos), str(tmp_path / "out"), "--filter", "caption_length", "--set"]
+    assert run([*command, "min_words=1"]) == 0
+    assert run([*command, "min_words=2"]) == 6
+    assert "stages[0].min_words (1 there, 2 here)" in capsys.readouterr().err
+
+
+def test_run_json_is_a_recipe(photos: Path, tmp_path: Path) -> None:
+    assert run(["filter", str(photos), str(tmp_path / "a"), "--filter", "image_size"]) == 0
+    assert run(["run", str(tmp_path / "a" / "run.json"), "--out", str(tmp_path / "b")]) == 0
+    assert (tmp_path / "a" / "00000.tar").read_bytes() == (tmp_path / "b" / "00000.tar").read_bytes()
+    assert json.loads((tmp_path / "b" / "run.json").read_text())["seed"] == 0

@@ -1,0 +1,111 @@
+"""The one contract that every registered stage keeps, and the source contract."""
+
+import copy
+import json
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mmsynth as mm
+from mmsynth import registry
+from mmsynth.sources.base import Source, Unreadable
+from mmsynth.stage import Stage
+from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, check_stage, photo_samples
+from tests.captioners import checkpoints
+from tests.filters.conftest import KINDS, save_clip
+from tests.renderers.tiny_diffusion import save_stable_diffusion
+
+
+def scene_samples() -> list[mm.Sample]:
+    return [s for s in mm.scenes(5, seed=2).render("scenes").take(5) if isinstance(s, mm.Sample)]
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Stage, Sequence[mm.Sample]]]:
+    """Every registered stage with parameters that let it run here, and samples to run on."""
+    vlm = {"model": str(checkpoints.llava(tmp_path_factory.mktemp("vlm"))), "max_new_tokens": 4, "dtype": "float32"}
+    clip = str(save_clip(tmp_path_factory.mktemp("clip"), KINDS["clip"]))
+    diffusion = {"model": str(save_stable_diffusion(tmp_path_factory.mktemp("sd"))), "steps": 2, "dtype": "float32"}
+    given: dict[str, tuple[dict[str, Any], Sequence[mm.Sample]]] = {
+        "caption:vlm": (vlm, photo_samples(4)),
+        "caption:ask": ({**vlm, "per_image": 2}, photo_samples(4)),
+        "caption:facts": ({}, scene_samples()),
+        "render:scenes": ({"size": 40}, scene_samples()),
+        "render:diffusion": (diffusion, photo_samples(3)),
+        "filter:clip": ({"model": clip}, photo_samples(4)),
+        "filter:image_size": ({"min_side": 10}, photo_samples(3)),
+        "filter:caption_length": ({"min_words": 2}, photo_samples(3)),
+    }
+    return {
+        name: (registry.load(*name.split(":"))(**parameters), samples) for name, (parameters, samples) in given.items()
+    }
+
+
+NAMES = [f"{word}:{name}" for word in ("caption", "render", "filter") for name in registry.entry_points(word)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_registered_stages_keep_the_contract(name: str, stages: dict[str, tuple[Stage, Sequence[mm.Sample]]]) -> None:
+    stage, samples = stages[name]
+    check_stage(stage, samples)
+
+
+@pytest.mark.parametrize("stage", [EchoCaptioner(), ColourRenderer(), KeyFilter()])
+def test_the_public_fakes_keep_the_contract(stage: Stage) -> None:
+    check_stage(stage, photo_samples(4))
+
+
+def test_the_contract_catches_a_stage_that_breaks_it() -> None:
+    class Shuffles(mm.Filter):
+        """Gives results in another order."""
+
+        def process(self, batch: Sequence[mm.Sample]) -> list[mm.Sample | mm.Dropped]:
+            return list(reversed(batch))
+
+    globals()["Shuffles"] = Shuffles
+    Shuffles.__qualname__ = "Shuffles"
+    with pytest.raises(AssertionError, match="order"):
+        check_stage(Shuffles(), photo_samples(4))
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> dict[str, Source]:
+    """Every registered source, over seven samples."""
+    mm.scenes(7, seed=2).render("scenes").caption("facts").write(tmp_path / "shards", samples_per_shard=4)
+    (tmp_path / "photos").mkdir()
+    for sample in photo_samples(7):
+        assert sample.image is not None
+        (tmp_path / "photos" / f"{sample.key}.png").write_bytes(sample.image.data)
+    (tmp_path / "prompts.txt").write_text("\n".join(f"prompt {i}" for i in range(7)))
+    table = [json.dumps({"image": f"photos/photo-{i:03d}.png", "caption": f"row {i}"}) for i in range(7)]
+    (tmp_path / "table.jsonl").write_text("\n".join(table))
+    import datasets
+
+    datasets.Dataset.from_dict({"caption": [f"row {i}" for i in range(7)]}).save_to_disk(str(tmp_path / "saved"))
+    paths = {
+        "folder": "photos",
+        "webdataset": "shards",
+        "prompts": "prompts.txt",
+        "table": "table.jsonl",
+        "huggingface": "saved",
+    }
+    built = {kind: registry.load("source", kind)(path=str(tmp_path / path)) for kind, path in paths.items()}
+    return {**built, "scenes": registry.load("source", "scenes")(n=7)}
+
+
+@pytest.mark.parametrize("kind", list(registry.entry_points("source")))
+def test_registered_sources_give_the_same_samples_however_they_are_cut(kind: str, sources: dict[str, Source]) -> None:
+    source = pickle.loads(pickle.dumps(sources[kind]))
+    source.check()
+    whole = [read for one in source.slices(100) for read in source.read(one.payload)]
+    cut = [read for one in source.slices(3) for read in source.read(json.loads(json.dumps(one.payload)))]
+    assert len(whole) == 7
+    assert not any(isinstance(read, Unreadable) for read in whole)
+    assert [(s.key, s.caption) for s in cut] == [(s.key, s.caption) for s in whole]
+    assert len({s.key for s in whole}) == 7
+    assert all(s.record["source"]["kind"] == kind for s in whole)
+    assert source.count() in (None, 7)
+    assert copy.deepcopy(source) == source
