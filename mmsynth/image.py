@@ -60,6 +60,11 @@ class Image:
         return image
 
     @property
+    def is_drawn(self) -> bool:
+        """Whether it was just drawn, and nobody has encoded it yet."""
+        return self._drawn is not None
+
+    @property
     def data(self) -> bytes:
         """The encoded bytes. A drawn image that nobody encoded gives a PNG.
 
@@ -155,7 +160,7 @@ class Image:
         except _BROKEN as error:
             if _is_truncation(error):
                 raise ImageError("image_truncated", "the header is cut short") from error
-            raise ImageError("image_unreadable", f"none of {', '.join(_FORMATS)}, or a broken header") from error
+            raise ImageError("image_unreadable", f"no {', '.join(_FORMATS)} that PIL can read") from error
         if opened.width * opened.height > MAX_PIXELS:
             raise ImageError("image_too_large", f"{opened.width}×{opened.height} is over {MAX_PIXELS:,} pixels")
         return opened

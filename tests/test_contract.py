@@ -84,7 +84,9 @@ def sources(tmp_path: Path) -> dict[str, Source]:
     (tmp_path / "table.jsonl").write_text("\n".join(table))
     import datasets
 
-    datasets.Dataset.from_dict({"caption": [f"row {i}" for i in range(7)]}).save_to_disk(str(tmp_path / "saved"))
+    pictures = {"image": [str(path) for path in sorted((tmp_path / "photos").iterdir())], "caption": list("abcdefg")}
+    saved = datasets.Dataset.from_dict(pictures).cast_column("image", datasets.Image())
+    saved.save_to_disk(str(tmp_path / "saved"))
     paths = {
         "folder": "photos",
         "webdataset": "shards",

@@ -4,8 +4,8 @@
     python -m examples.nano.train_clip --minutes 60
 
 open_clip gives the model, the tokenizer wrapper and the format. The loop is ours and short, because the loss needs
-one thing that open_clip_train does not do: every picture also sees an almost-true caption of itself (one colour,
-shape, count or relation changed) among the texts it must not choose, after NegCLIP (Yuksekgonul et al. 2023).
+one thing that open_clip_train does not do: every picture also sees almost-true captions of itself (one colour, shape,
+count or relation changed) among the texts it must not choose, after NegCLIP (Yuksekgonul et al. 2023).
 """
 
 import argparse
@@ -111,23 +111,29 @@ class Training:
             file.write(json.dumps(values) + "\n")
 
 
+#: colours are learned from the other scenes of a batch; what is harder is practised more
+NEGATIVE_WEIGHTS = {"colour": 1.0, "shape": 3.0, "count": 3.0, "relation": 3.0}
+
+
 class TokenizedScenes:
     """Every caption as token ids, made once."""
 
     def __init__(self, pairs: ScenePairs, tokenizer: Any) -> None:
         self._true = [tokenizer(texts).to(torch.int16) for texts in pairs.captions]
         self._false = [tokenizer(list(texts.values())).to(torch.int16) for texts in pairs.negatives]
+        self._false_weights = [
+            torch.tensor([NEGATIVE_WEIGHTS[change] for change in texts]) for texts in pairs.negatives
+        ]
 
     def batch(self, scenes: list[int], generator: torch.Generator) -> torch.Tensor:
-        """[2·batch, tokens]: a true caption of each scene, then an almost-true one of each; cut to the longest."""
-        rows = [pick(self._true[i], generator) for i in scenes] + [pick(self._false[i], generator) for i in scenes]
+        """[3·batch, tokens]: a true caption of each scene, then two almost-true ones of each; cut to the longest."""
+        rows = [self._true[i][int(torch.randint(len(self._true[i]), (1,), generator=generator))] for i in scenes]
+        for i in scenes:
+            chosen = torch.multinomial(self._false_weights[i], 2, generator=generator)
+            rows += [self._false[i][int(j)] for j in chosen]
         texts = torch.stack(rows).long()
         # after the longest caption there is only padding, which a causal tower never looks at
         return texts[:, : int((texts != 0).sum(1).max())]
-
-
-def pick(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return rows[int(torch.randint(len(rows), (1,), generator=generator))]
 
 
 def normalised(pixels: torch.Tensor) -> torch.Tensor:

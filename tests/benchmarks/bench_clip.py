@@ -255,6 +255,7 @@ def main() -> None:
         "device": device,
         "hardware": hardware,
         "cores": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],
         "torch": torch.__version__,
         "open_clip": open_clip.__version__,
