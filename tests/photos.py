@@ -9,9 +9,7 @@ import sklearn
 def photographs(most: int | None = None) -> list[Path]:
     """Photographs inside scikit-image and scikit-learn, by name: jpg and png, each with a name of its own."""
     folders = [Path(skimage.__file__).parent / "data", Path(sklearn.__file__).parent / "datasets" / "images"]
-    found = sorted(
-        p for folder in folders for p in folder.iterdir() if p.suffix in {".jpg", ".jpeg", ".png", ".gif", ".tif"}
-    )
+    found = sorted(p for folder in folders for p in folder.iterdir() if p.suffix in {".jpg", ".png", ".gif"})
     named = {path.stem: path for path in reversed(found)}
     photos = sorted(named.values(), key=lambda path: path.stem)
     assert photos, "scikit-image and scikit-learn carry photographs"

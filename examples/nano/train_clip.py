@@ -129,7 +129,7 @@ class TokenizedScenes:
         """[3·batch, tokens]: a true caption of each scene, then two almost-true ones of each; cut to the longest."""
         rows = [self._true[i][int(torch.randint(len(self._true[i]), (1,), generator=generator))] for i in scenes]
         for i in scenes:
-            chosen = torch.multinomial(self._false_weights[i], 2, generator=generator)
+            chosen = torch.multinomial(self._weights[i], 2, generator=generator)
             rows += [self._false[i][int(j)] for j in chosen]
         texts = torch.stack(rows).long()
         # after the longest caption there is only padding, which a causal tower never looks at

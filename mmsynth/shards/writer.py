@@ -103,7 +103,11 @@ def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
     assert sample is not None
     members = {name: data for name, data in sample.members.items() if name not in {"txt", "json"}}
     if sample.image is not None:
-        members[sample.image.extension] = sample.image.data
+        extension = sample.image.extension
+        # another member may have the name that the image gets by its content: a .jpg that is a PNG, beside a .png
+        if extension in members:
+            members[f"other.{extension}"] = members[extension]
+        members[extension] = sample.image.data
     if sample.caption is not None:
         members["txt"] = sample.caption.encode("utf-8", "replace")
     record = {**sample.record, "synthetic": {"image": _image_is_synthetic(item), "caption": _caption_origin(sample)}}

@@ -15,7 +15,7 @@ import mmsynth as mm
 from mmsynth.engine.progress import Progress
 from mmsynth.errors import OutputError, RecipeError, SourceError, TooManyFailures, WorkerError
 from mmsynth.pipeline import Pipeline
-from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter
+from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, photo_samples
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import digests, members, records, rows
 from tests.engine.stages import Dies, NeedsSmallBatches, Slow
@@ -261,3 +261,20 @@ def test_a_second_run_in_a_folder_in_use_is_refused(tmp_path: Path) -> None:
         )
     process.kill()
     process.wait()
+
+
+def test_a_member_that_has_the_images_name_is_kept_beside_it(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    (sample,) = photo_samples(1)
+    assert sample.image is not None
+    with tarfile.open(tmp_path / "in.tar", "w") as tar:
+        for name, data in {"k.jpg": sample.image.data, "k.png": b"another", "k.txt": b"words"}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    mm.read(tmp_path / "in.tar").write(tmp_path / "out")
+    (written,) = members(tmp_path / "out").values()
+    assert written["png"] == sample.image.data, "the picture, named by what it is"
+    assert written["other.png"] == b"another"
