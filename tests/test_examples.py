@@ -58,7 +58,7 @@ def test_caption_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     for path in photos:
         extension = "jpg" if path.suffix in {".jpg", ".jpeg"} else path.suffix[1:]
         assert written[path.stem][extension] == path.read_bytes()
-        assert json.loads(written[path.stem]["json"])["scores"].keys() == {"clip"}
+        assert "clip" in json.loads(written[path.stem]["json"])["scores"]
 
 
 def test_text_to_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

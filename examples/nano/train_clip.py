@@ -121,9 +121,7 @@ class TokenizedScenes:
     def __init__(self, pairs: ScenePairs, tokenizer: Any) -> None:
         self._true = [tokenizer(texts).to(torch.int16) for texts in pairs.captions]
         self._false = [tokenizer(list(texts.values())).to(torch.int16) for texts in pairs.negatives]
-        self._false_weights = [
-            torch.tensor([NEGATIVE_WEIGHTS[change] for change in texts]) for texts in pairs.negatives
-        ]
+        self._weights = [torch.tensor([NEGATIVE_WEIGHTS[change] for change in texts]) for texts in pairs.negatives]
 
     def batch(self, scenes: list[int], generator: torch.Generator) -> torch.Tensor:
         """[3·batch, tokens]: a true caption of each scene, then two almost-true ones of each; cut to the longest."""

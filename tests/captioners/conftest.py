@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import checkpoints
 import numpy as np
 import PIL.Image
 import pytest
@@ -11,6 +10,7 @@ import torch
 
 from mmsynth.image import Image
 from mmsynth.sample import Sample
+from tests.captioners import checkpoints
 
 # models this small lose more by waiting for each other's threads than they win
 torch.set_num_threads(1)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as tf
-from checkpoints import CHAT_MODELS, PLAIN_MODELS
 from pydantic import ValidationError
 
 import mmsynth as mm
@@ -16,6 +15,7 @@ from mmsynth.image import Image
 from mmsynth.sample import Dropped, Sample
 from mmsynth.testing import check_stage
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
+from tests.captioners.checkpoints import CHAT_MODELS, PLAIN_MODELS
 
 TOKENS = 10
 GREEDY = {"do_sample": False, "num_beams": 1, "max_new_tokens": TOKENS}

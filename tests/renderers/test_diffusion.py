@@ -17,7 +17,12 @@ import torch
 from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
 from huggingface_hub.utils import filter_repo_objects
 from pydantic import ValidationError
-from tiny_diffusion import (
+
+from mmsynth.errors import ModelError, RecipeError, SampleError
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth_renderers.diffusion import DiffusionRenderer
+from mmsynth_renderers.pipeline_files import file_patterns
+from tests.renderers.tiny_diffusion import (
     PIXELS,
     picky_safety_checker,
     safety_checker,
@@ -25,11 +30,6 @@ from tiny_diffusion import (
     save_stable_diffusion,
     save_stable_diffusion_xl,
 )
-
-from mmsynth.errors import ModelError, RecipeError, SampleError
-from mmsynth.sample import Dropped, Result, Sample
-from mmsynth_renderers.diffusion import DiffusionRenderer
-from mmsynth_renderers.pipeline_files import file_patterns
 
 PROMPTS = ["a red dog", "two blue cats on a mat", "the sea", "a large green star"]
 SAMPLES = [Sample(f"k{i}", caption=prompt) for i, prompt in enumerate(PROMPTS)]

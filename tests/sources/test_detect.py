@@ -4,11 +4,11 @@ from pathlib import Path
 
 import datasets
 import pytest
-from source_files import pairs, picture, write_tar
 
 from mmsynth.errors import SourceError
 from mmsynth.registry import load
 from mmsynth.sources.detect import detect
+from tests.sources.source_files import pairs, picture, write_tar
 
 
 def made(root: Path) -> Path:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
-from source_files import PHOTOGRAPHS, everything, picture, reasons, samples, source_of
 
 from mmsynth.errors import SourceError
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Unreadable
 from mmsynth.sources.folder import Folder
+from tests.sources.source_files import PHOTOGRAPHS, everything, picture, reasons, samples, source_of
 
 
 def write(root: Path, **files: bytes | str) -> Path:

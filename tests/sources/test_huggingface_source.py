@@ -5,10 +5,10 @@ from pathlib import Path
 
 import datasets
 import pytest
-from source_files import PHOTOGRAPHS, everything, picture, reasons, samples, source_of
 
 from mmsynth.errors import SourceError
 from mmsynth.sources.huggingface import HuggingFace
+from tests.sources.source_files import PHOTOGRAPHS, everything, picture, reasons, samples, source_of
 
 
 def photographs() -> datasets.Dataset:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from source_files import everything, reasons, samples, source_of
 
 from mmsynth.errors import SourceError
 from mmsynth.sources.prompts import Prompts
+from tests.sources.source_files import everything, reasons, samples, source_of
 
 
 def test_each_line_that_is_not_blank_is_a_prompt(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from source_files import PHOTOGRAPHS, everything, picture, reasons, samples, source_of
 
 from mmsynth.errors import SourceError
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Unreadable
 from mmsynth.sources.table import Table
+from tests.sources.source_files import PHOTOGRAPHS, everything, picture, reasons, samples, source_of
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> Path:

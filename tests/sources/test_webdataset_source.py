@@ -11,7 +11,12 @@ from typing import Any
 import fsspec
 import pytest
 import webdataset
-from source_files import (
+
+from mmsynth.errors import SourceError
+from mmsynth.sample import Sample
+from mmsynth.sources.base import Unreadable
+from mmsynth.sources.webdataset import WebDataset
+from tests.sources.source_files import (
     PHOTOGRAPHS,
     everything,
     pairs,
@@ -21,11 +26,6 @@ from source_files import (
     source_of,
     write_tar,
 )
-
-from mmsynth.errors import SourceError
-from mmsynth.sample import Sample
-from mmsynth.sources.base import Unreadable
-from mmsynth.sources.webdataset import WebDataset
 
 
 def read(*paths: Path | str, samples_per_slice: int = 3) -> list[Sample | Unreadable]:
