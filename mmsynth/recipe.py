@@ -164,10 +164,13 @@ def build_source(spec: object, where: str = "recipe") -> Source:
     fields = _mapping(spec, where, "source")
     kind = fields.pop("kind", None)
     if not isinstance(kind, str):
-        raise RecipeError(
-            f"source needs a kind: {', '.join(sorted(registry.entry_points('source')))} ({where}, source)"
-        )
-    return build(registry.load("source", kind), fields, f"{where}, source {kind}")
+        kinds = ", ".join(sorted(registry.entry_points("source")))
+        raise RecipeError(f"source needs a kind: {kinds} ({where}, source)")
+    plugin = registry.load("source", kind)
+    if not issubclass(plugin, Source):
+        raise RecipeError(f"'{kind}' is not a source ({where}, source)")
+    built: Source = build(plugin, fields, f"{where}, source {kind}")
+    return built
 
 
 def build_stage(spec: object, where: str) -> Stage:

@@ -1,8 +1,10 @@
 """The command line: commands, one-line errors, exit codes."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -132,3 +134,32 @@ def test_run_json_is_a_recipe(photos: Path, tmp_path: Path) -> None:
     assert run(["run", str(tmp_path / "a" / "run.json"), "--out", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a" / "00000.tar").read_bytes() == (tmp_path / "b" / "00000.tar").read_bytes()
     assert json.loads((tmp_path / "b" / "run.json").read_text())["seed"] == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ctrl_c_says_one_line_and_exits_with_130(tmp_path: Path, workers: str) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "mmsynth", "render", "scenes:50000", str(out), "--samples-per-shard", "50"]
+    process = subprocess.Popen(
+        [*command, "--workers", workers], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*_stats.json")):
+        assert time.monotonic() < deadline, "no shard was committed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    assert said.strip().splitlines()[-1].startswith("stopped; what is committed is kept")
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+@pytest.mark.parametrize(
+    "command", [["caption"], ["run", "--nonsense"], ["render", "scenes:3", "x", "--quality", "high"]]
+)
+def test_a_wrong_command_line_is_exit_code_2(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command) == 2
+    said = capsys.readouterr().err
+    assert "Usage" in said
+    assert "bug" not in said

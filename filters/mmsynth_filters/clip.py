@@ -92,11 +92,12 @@ class ClipScore(Filter):
         """Decode, resize, crop and tokenize. None for a sample without a caption."""
         if sample.image is None:
             raise SampleError("no_image", "clip scores an image against its captions")
+        pixels = sample.image.pixels()  # first of all: a broken image is a failure, whatever its caption
         if not sample.caption or not sample.caption.strip():
             return None
         texts = dict.fromkeys([sample.caption, *(e["text"] for e in _entries(sample) if _is_scored(e))])
         captions = tuple(self._reader.read(text) for text in texts)
-        return Ready(self._clip.pixels_for(sample.image.pixels()), captions)
+        return Ready(self._clip.pixels_for(pixels), captions)
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Ready | None]) -> list[Result]:
         ready = [one for one in prepared if one is not None]

@@ -15,20 +15,18 @@ def main() -> None:
 
 def run(arguments: list[str], debug: bool = False) -> int:
     """Run one command line; gives its exit code. `debug` lets errors through with their traceback."""
-    import click
+    import typer
 
     from mmsynth.cli.commands import app
     from mmsynth.errors import MMSynthError
 
+    # click's own class, or that of the click inside newer typers
+    usage_error = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
     try:
-        app(arguments, prog_name="mmsynth", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        if debug:
-            raise
-        return _say("stopped; what is committed is kept, and the same command goes on from there", 130)
+        # typer turns Ctrl-C and typer.Exit into the code that it gives back
+        code = app(arguments, prog_name="mmsynth", standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
     except MMSynthError as error:
         if debug:
             raise
@@ -36,8 +34,16 @@ def run(arguments: list[str], debug: bool = False) -> int:
     except Exception as error:  # the last catch: one line instead of a traceback
         if debug:
             raise
+        if isinstance(error, usage_error):
+            error.show()  # type: ignore[attr-defined]  # found by name above
+            return 2
         return _say(f"error: {type(error).__name__}: {error} (a bug in mmsynth? --debug shows the traceback)", 1)
-    return 0
+    if code == _INTERRUPTED:
+        return _say("stopped; what is committed is kept, and the same command goes on from there", _INTERRUPTED)
+    return code if isinstance(code, int) else 0
+
+
+_INTERRUPTED = 130
 
 
 def _say(message: str, code: int) -> int:

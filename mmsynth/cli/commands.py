@@ -19,7 +19,7 @@ Source = Annotated[
     typer.Argument(help="a folder of images, tars (a folder, a.tar, s3://…/{00..09}.tar), csv, jsonl, parquet, txt"),
 ]
 Output = Annotated[Path, typer.Argument(help="the output folder: shards, parquet, run.json")]
-Model = Annotated[str | None, typer.Option(help="hub id, local folder or 'nano'")]
+Model = Annotated[str | None, typer.Option(help="hub id or local folder; for clip also NAME/PRETRAINED or 'nano'")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="any parameter of the stage: name=value (repeatable)")]
 SourceSet = Annotated[list[str] | None, typer.Option("--source-set", help="any parameter of the source: name=value")]
 Limit = Annotated[int | None, typer.Option(help="only the first N samples, to try it")]

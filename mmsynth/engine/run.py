@@ -37,7 +37,7 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
         plan = Plan(recipe, folder)
         watch = Watch(recipe, plan, on_progress)
         execute(job, plan.blocks(), recipe.run.workers, device, watch)
-        folder.finish(recipe, device, plan.planned)
+        folder.finish(recipe, device)
         watch.judge()
     return report_on(folder, seconds=time.monotonic() - started, already=plan.already)
 
@@ -74,8 +74,8 @@ class Plan:
 
     def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
         self._recipe, self._folder = recipe, folder
-        self.planned = 0
         self.already = 0
+        self.failed_already = 0
 
     @property
     def total(self) -> int | None:
@@ -88,9 +88,10 @@ class Plan:
         numbered = (Block(i, s.payload, s.size) for i, s in enumerate(slices))
         for block in _limited(numbered, self._recipe.run.limit):
             identified = replace(block, identity=_identity(block))
-            self.planned = block.index + 1
             if self._folder.is_committed(identified):
-                self.already += self._folder.committed[block.index]["count"]
+                stats = self._folder.committed[block.index]
+                self.already += stats["count"]
+                self.failed_already += sum(stats["failed"].values())
             else:
                 self._refuse_changed_source(identified)
                 yield identified
@@ -148,11 +149,12 @@ class Watch:
         self._folder.add(index, stats)
 
     def judge(self) -> None:
-        """Raise TooManyFailures if the share of failed inputs is over `max_failures`."""
-        progress = self.progress
-        if progress.inputs and progress.failed / progress.inputs > self._max_failures:
+        """Raise TooManyFailures if the share of failed inputs, earlier runs' too, is over `max_failures`."""
+        inputs = self.progress.inputs + self._plan.already
+        failed = self.progress.failed + self._plan.failed_already
+        if inputs and failed / inputs > self._max_failures:
             raise TooManyFailures(
-                f"{progress.failed} of {progress.inputs} samples failed, over max_failures "
+                f"{failed} of {inputs} samples failed, over max_failures "
                 f"{self._max_failures:g}; what is committed is kept: see `mmsynth info {self._folder.path}` and the "
                 "parquet files for the reasons"
             )

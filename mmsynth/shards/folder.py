@@ -59,17 +59,18 @@ class RunFolder:
         self._write_run_json(recipe, device, models=[])
 
     def is_committed(self, block: Block) -> bool:
-        """Whether this very block is there; one with its number but another content is not."""
-        return self.committed.get(block.index, {}).get("block") == block.identity
+        """Whether this very block is there, or the whole of it where only a part is asked for (a smaller limit)."""
+        content, _, asked = block.identity.partition("/")
+        there, _, done = str(self.committed.get(block.index, {}).get("block", "")).partition("/")
+        if there != content:
+            return False
+        return done in {"all", asked} or (asked != "all" and int(done) >= int(asked))
 
-    def finish(self, recipe: Recipe, device: str, blocks: int) -> None:
-        """Write run.json with the models that were used, and the indexes of the shards of the first `blocks` blocks."""
-        for extra in [i for i in self.committed if i >= blocks]:
-            self._remove_block(extra)
-        shards = [(f"{i:05d}.tar", stats) for i, stats in sorted(self.committed.items()) if stats["successes"]]
-        models = {
-            json.dumps(model, sort_keys=True): model for _, s in sorted(self.committed.items()) for model in s["models"]
-        }
+    def finish(self, recipe: Recipe, device: str) -> None:
+        """Write run.json with the models that were used, and the indexes of all shards."""
+        in_order = sorted(self.committed.items())
+        shards = [(f"{i:05d}.tar", stats) for i, stats in in_order if stats["successes"]]
+        models = {tuple(sorted(model.items())): model for _, stats in in_order for model in stats["models"]}
         self._write_run_json(recipe, device, list(models.values()))
         write_json(self.path / "sizes.json", {name: stats["successes"] for name, stats in shards})
         shardlist = [
@@ -85,9 +86,13 @@ class RunFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process; the lock goes with the process, however it ends. Raises OutputError."""
-        self.path.mkdir(parents=True, exist_ok=True)
         lock = self.path / ".lock"
-        with lock.open("w") as file:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            opened = lock.open("w")
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.path}: {error.strerror or error}") from error
+        with opened as file:
             if not _try_lock(file):
                 raise OutputError(f"another mmsynth run is writing to {self.path}")
             try:
@@ -106,12 +111,6 @@ class RunFolder:
                 except ValueError as error:
                     raise OutputError(f"{path} is damaged: remove it to make this shard again") from error
         return found
-
-    def _remove_block(self, index: int) -> None:
-        """Remove a committed block: the stats first, so that no half of it counts as committed."""
-        for name in (f"{index:05d}_stats.json", f"{index:05d}.tar", f"{index:05d}.parquet"):
-            (self.path / name).unlink(missing_ok=True)
-        del self.committed[index]
 
     def _refuse_another(self, recipe: Recipe) -> None:
         there = self.description()

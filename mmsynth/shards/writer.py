@@ -57,7 +57,8 @@ class ShardWriter:
 
     def abandon(self) -> None:
         """Remove what has been written of this block."""
-        if self._file is not None:
+        if self._tar is not None and self._file is not None:
+            self._tar.close()
             self._file.close()
             part_name(self._tar_path).unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
 from mmsynth.sources.unique import UniqueKeys
 
 _ROWS_TO_LOOK_AT = 100
+_TEXT_COLUMNS = {"text", "alt", "alt_text", "prompt", "captions"}
 _URL_COLUMNS = ("url", "image_url", "img_url", "image_link")
 
 
@@ -41,6 +42,12 @@ class Table(Source):
         if self.image not in found:
             self._refuse_urls(next((name for name in found if name.lower() in _URL_COLUMNS), None))
         may_be_missing = self.caption == "caption" and "caption" not in self.model_fields_set
+        texts = [name for name in found if name.lower() in _TEXT_COLUMNS]
+        if may_be_missing and "caption" not in found and texts:
+            raise SourceError(
+                f"{files[0]} has no column 'caption', but '{texts[0]}': name the one with the captions "
+                f"(caption={texts[0]}), or say that there is none (caption=null)"
+            )
         check_columns(self._columns, found, str(files[0]), may_be_missing)
         rows = [row for row in islice(_first_rows(table, self.image), _ROWS_TO_LOOK_AT) if not isinstance(row, Broken)]
         cells = [row[self.image] for row in rows if row.get(self.image)]

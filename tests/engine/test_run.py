@@ -278,3 +278,26 @@ def test_a_member_that_has_the_images_name_is_kept_beside_it(tmp_path: Path) -> 
     (written,) = members(tmp_path / "out").values()
     assert written["png"] == sample.image.data, "the picture, named by what it is"
     assert written["other.png"] == b"another"
+
+
+def test_a_smaller_limit_later_takes_nothing_away(tmp_path: Path) -> None:
+    pipeline().write(tmp_path / "out", samples_per_shard=5)
+    before = rows(tmp_path / "out")
+    report = pipeline().write(tmp_path / "out", samples_per_shard=5, limit=7)
+    assert rows(tmp_path / "out") == before
+    assert report.inputs == 23
+    pipeline().write(tmp_path / "part", samples_per_shard=5, limit=8)
+    pipeline().write(tmp_path / "part", samples_per_shard=5, limit=6)
+    assert len(rows(tmp_path / "part")) == 8
+
+
+def test_max_failures_counts_what_earlier_runs_did(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(TooManyFailures, match="5 of 23"):
+            pipeline(broken=(1, 2, 3, 4, 5)).write(tmp_path / "out", max_failures=0.1)
+
+
+def test_an_output_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(OutputError, match="cannot write to"):
+        pipeline().write(tmp_path / "out")
