@@ -64,7 +64,7 @@ def test_python_examples_build_recipes(code: str, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"never read")
     (tmp_path / "prompts.txt").write_text("a red star\n")
-    built = re.sub(r"\.write\(\"[^\"]+\"\)", ".recipe.to_yaml()", code.replace("import mmsynth as mm", ""))
+    built = re.sub(r"\.write\(\s*\"[^\"]+\"\s*\)", ".recipe.to_yaml()", code.replace("import mmsynth as mm", ""))
     check = f"import mmsynth as mm\n{built}"
     subprocess.run([sys.executable, "-c", check], cwd=tmp_path, check=True, capture_output=True)
 

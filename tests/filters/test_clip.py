@@ -2,6 +2,7 @@
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+import mmsynth as mm
 from mmsynth.errors import SampleError
 from mmsynth.image import Image
 from mmsynth.sample import Dropped, Result, Sample
@@ -275,3 +277,17 @@ def test_a_large_model_says_nothing_about_nano(clip_folder: Path, caplog: pytest
     with caplog.at_level(logging.INFO, logger="mmsynth_filters"):
         scorer(clip_folder)
     assert "nano" not in caplog.text
+
+
+def test_nano_is_the_default_says_so_and_tells_right_from_wrong(caplog: pytest.LogCaptureFixture) -> None:
+    stage = ClipScore(dtype="float32")
+    stage.check()
+    with caplog.at_level(logging.INFO, logger="mmsynth_filters"):
+        stage.setup("cpu")
+    assert "'nano', the small offline default" in caplog.text
+    assert stage.loaded[0].id == "nano"
+    drawn = [s for s in mm.scenes(12, seed=3).render("scenes").take(12) if isinstance(s, Sample)]
+    swapped = [replace(s, caption=other.caption) for s, other in zip(drawn, drawn[1:] + drawn[:1], strict=True)]
+    right = [score(result) for result in stage.process(drawn)]
+    wrong = [score(result) for result in stage.process(swapped)]
+    assert sum(r > w for r, w in zip(right, wrong, strict=True)) >= 11
