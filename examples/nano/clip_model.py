@@ -19,9 +19,15 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 def config(vocabulary: int) -> dict[str, Any]:
     """open_clip_config.json: a ViT with 64 patches of 8×8 pixels, and a small causal text tower."""
     vision = {"image_size": 64, "patch_size": 8, "width": 192, "layers": 4, "head_width": 48}
-    text = {"context_length": CONTEXT_LENGTH, "vocab_size": vocabulary, "width": 128, "heads": 4, "layers": 3}
+    text: dict[str, Any] = {
+        "context_length": CONTEXT_LENGTH,
+        "vocab_size": vocabulary,
+        "width": 128,
+        "heads": 4,
+        "layers": 3,
+    }
     # a name is needed for open_clip to look for a Hugging Face tokenizer; in a local folder it is that folder
-    text["hf_tokenizer_name"] = "nano"  # type: ignore[assignment]
+    text["hf_tokenizer_name"] = "nano"
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"}
     return {"model_cfg": {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": preprocess}
 

@@ -176,6 +176,7 @@ class CausalText:
         x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length].contiguous())
         x = tower.ln_final(x[torch.arange(len(x), device=x.device), last])
         projection = tower.text_projection
+        # open_clip's towers have no types, so what they give is Any; it is a tensor
         if projection is None:
             return x  # type: ignore[no-any-return]
         return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection  # type: ignore[no-any-return]

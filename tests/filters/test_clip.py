@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 import mmsynth as mm
-from mmsynth.errors import SampleError
+from mmsynth.errors import ImageError, SampleError
 from mmsynth.image import Image
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage, photo_samples
@@ -291,3 +291,9 @@ def test_nano_is_the_default_says_so_and_tells_right_from_wrong(caplog: pytest.L
     right = [score(result) for result in stage.process(drawn)]
     wrong = [score(result) for result in stage.process(swapped)]
     assert sum(r > w for r, w in zip(right, wrong, strict=True)) >= 11
+
+
+def test_a_broken_image_without_a_caption_fails_for_what_is_broken(clip_folder: Path) -> None:
+    stage = scorer(clip_folder)
+    with pytest.raises(ImageError, match="image_empty"):
+        stage.prepare(Sample("empty", image=Image(b"")))

@@ -236,3 +236,11 @@ def test_what_cannot_be_a_table_is_one_clear_error(tmp_path: Path) -> None:
         Table(path=str(table), key="id").check()
     Table(path=str(table)).check()
     Table(path=str(table), caption=None).check()
+
+
+def test_captions_under_another_name_are_asked_for_and_never_passed_over(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "table.jsonl", [{"image": "a.png", "text": "words"}])
+    with pytest.raises(SourceError, match=r"no column 'caption', but 'text'.*caption=text"):
+        Table(path=str(path)).check()
+    Table(path=str(path), caption="text").check()
+    Table(path=str(path), caption=None).check()
