@@ -17,8 +17,11 @@ MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 def config(vocabulary: int) -> dict[str, Any]:
-    """open_clip_config.json: a ViT with 64 patches of 8×8 pixels, and a small causal text tower."""
-    vision = {"image_size": 64, "patch_size": 8, "width": 192, "layers": 4, "head_width": 48}
+    """open_clip_config.json: CLIP's ResNet, small, and a small causal text tower.
+
+    Convolutions, because they learn shapes of 9 to 23 pixels from ten times fewer scenes than a ViT of this size.
+    """
+    vision = {"image_size": 64, "layers": [1, 2, 2, 1], "width": 24, "head_width": 64}
     text: dict[str, Any] = {
         "context_length": CONTEXT_LENGTH,
         "vocab_size": vocabulary,
@@ -29,7 +32,7 @@ def config(vocabulary: int) -> dict[str, Any]:
     # a name is needed for open_clip to look for a Hugging Face tokenizer; in a local folder it is that folder
     text["hf_tokenizer_name"] = "nano"
     preprocess = {"mean": MEAN, "std": STD, "interpolation": "bicubic", "resize_mode": "shortest"}
-    return {"model_cfg": {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": preprocess}
+    return {"model_cfg": {"embed_dim": 256, "vision_cfg": vision, "text_cfg": text}, "preprocess_cfg": preprocess}
 
 
 def train_tokenizer(captions: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -83,3 +86,19 @@ def save_weights(folder: Path, model: torch.nn.Module, dtype: torch.dtype) -> No
 
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "open_clip_model.safetensors")
+
+
+def widths(model: Any) -> tuple[int, int]:
+    """Of the embedding, and of the picture's 8 × 8 cells that `encode_with_cells` gives."""
+    return model.visual.output_dim, model.visual.layer2[-1].bn3.num_features
+
+
+def encode_with_cells(model: Any, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings of length one, and the feature map half-way up the tower: [batch, channels, 8, 8] at 64 pixels."""
+    cells: list[torch.Tensor] = []
+    handle = model.visual.layer2.register_forward_hook(lambda _module, _inputs, map: cells.append(map))
+    try:
+        embeddings = model.encode_image(pictures, normalize=True)
+    finally:
+        handle.remove()
+    return embeddings, cells[0]

@@ -17,7 +17,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from examples.nano import clip_model
-from examples.nano.scene_pairs import CHANGES, ScenePairs, read_pairs
+from examples.nano.scene_pairs import CHANGES, ScenePairs, normalised, read_pairs
 
 
 def main() -> None:
@@ -73,8 +73,7 @@ def auc(true: torch.Tensor, false: torch.Tensor) -> float:
 
 @torch.inference_mode()
 def encode_pictures(model: Any, pixels: torch.Tensor, batch: int = 250) -> torch.Tensor:
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip_model.MEAN, clip_model.STD))
-    parts = [model.encode_image((part.float() / 255 - mean) / std, normalize=True) for part in pixels.split(batch)]
+    parts = [model.encode_image(normalised(part), normalize=True) for part in pixels.split(batch)]
     return torch.cat(parts)
 
 

@@ -1,7 +1,4 @@
-"""An open_clip model, loaded: images and tokens in, cosines out.
-
-Knows when a text tower may be given less than its whole context without changing the embedding. Knows no samples.
-"""
+"""An open_clip model, loaded: images and tokens in, cosines out. Knows no samples."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,6 +38,8 @@ class ClipModel:
         import open_clip
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
+        from mmsynth_filters._clip_towers import CausalText, pool_before_last_block
+
         try:  # open_clip and the libraries below it raise a dozen kinds for files of another model, or broken ones
             self._model = open_clip.create_model(
                 found.name,
@@ -55,6 +54,7 @@ class ClipModel:
         except Exception as error:
             raise ModelError(f"model '{found.id}' cannot be loaded: {first_line(error)}") from error
         self._model.eval().requires_grad_(False)
+        pool_before_last_block(self._model.visual)
         self._device, self._dtype = device, dtype
         # all but the last two work on PIL images; those two, to-tensor and normalise, are done on the device by batch
         *self._resize, _to_tensor, self._normalize = preprocess.transforms
@@ -129,54 +129,3 @@ def by_length(texts: Sequence[Tokens], size: int) -> list[list[Tokens]]:
             batches.append([])
         batches[-1].append(tokens)
     return batches
-
-
-class CausalText:
-    """open_clip's causal text tower, run on the positions that decide the embedding and no more.
-
-    Under a causal mask a position sees none after it, so what follows the pooled one (the end-of-text token) cannot
-    change it: a caption of 15 tokens needs 15 positions of the 77, and the embedding is the same.
-    """
-
-    def __init__(self, tower: Any, pool: str, end: int) -> None:
-        self._tower, self._pool, self._end = tower, pool, end
-
-    @classmethod
-    def of(cls, model: Any) -> "CausalText | None":
-        """For CLIP and for a TextTransformer that pools at the end-of-text token; None where later positions count."""
-        from open_clip.model import CLIP, CustomTextCLIP
-        from open_clip.transformer import TextTransformer
-
-        if type(model) is CLIP:
-            tower, pool, end = model, model.text_pool_type, getattr(model, "text_eos_id", None)
-        elif type(model) is CustomTextCLIP and type(model.text) is TextTransformer:
-            tower, pool, end = model.text, model.text.pool_type, getattr(model.text, "eos_id", None)
-            # an appended class token, and masks or outputs by token, need every position
-            if tower.cls_emb is not None or tower.use_pad_mask or tower.output_tokens:
-                return None
-        else:
-            return None
-        if tower.attn_mask is None or not (pool == "argmax" or (pool == "eos" and end is not None)):
-            return None
-        return cls(tower, pool, int(end or 0))
-
-    def pooled_at(self, tokens: Tokens) -> int:
-        """The position that the tower pools, as open_clip's text_global_pool finds it."""
-        if self._pool == "argmax":
-            return tokens.index(max(tokens))
-        return tokens.index(self._end) if self._end in tokens else 0
-
-    def embed(self, tokens: "torch.Tensor", last: "torch.Tensor") -> "torch.Tensor":
-        """The embeddings of `tokens` [n, length], pooled at the positions `last` [n]."""
-        import torch
-
-        tower, length = self._tower, tokens.shape[1]
-        dtype = tower.transformer.get_cast_dtype()
-        x = tower.token_embedding(tokens).to(dtype) + tower.positional_embedding[:length].to(dtype)
-        x = tower.transformer(x, attn_mask=tower.attn_mask[:length, :length].contiguous())
-        x = tower.ln_final(x[torch.arange(len(x), device=x.device), last])
-        projection = tower.text_projection
-        # open_clip's towers have no types, so what they give is Any; it is a tensor
-        if projection is None:
-            return x  # type: ignore[no-any-return]
-        return projection(x) if isinstance(projection, torch.nn.Linear) else x @ projection  # type: ignore[no-any-return]

@@ -33,7 +33,7 @@ from torch.nn.functional import normalize
 
 import mmsynth as mm
 from mmsynth.models import resolve_device, resolve_dtype
-from mmsynth_filters._clip_model import CausalText
+from mmsynth_filters._clip_towers import CausalText
 from mmsynth_filters.clip import ClipScore
 
 ARCHITECTURE = "ViT-B-32"

@@ -15,7 +15,9 @@ from mmsynth.errors import ImageError, SampleError
 from mmsynth.image import Image
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage, photo_samples
+from mmsynth_filters._clip_towers import FirstTokenBlock
 from mmsynth_filters.clip import ClipScore
+from tests.filters.conftest import VISION, save_clip
 
 KINDS = ["clip", "eos", "siglip", "class_token", "transformers"]
 LONG = "A dog on the red gradient. The dog with a blue dog, and the red dog of the blue. " * 3
@@ -84,6 +86,19 @@ def test_only_the_positions_that_count_go_through_a_causal_tower(clip_folders: d
         kind: len(scorer(folder)._reader.read("a dog").pieces[0].tokens) for kind, folder in clip_folders.items()
     }
     assert lengths == {"clip": 4, "eos": 4, "siglip": 24, "class_token": 24, "transformers": 24}
+
+
+@pytest.mark.parametrize(
+    ("vision", "spared"),
+    [({}, True), ({"pool_type": "avg"}, False), ({"attentional_pool": True}, False), ({"layers": 1}, False)],
+)
+def test_only_the_class_token_goes_through_the_last_block(tmp_path: Path, vision: dict[str, Any], spared: bool) -> None:
+    folder = save_clip(tmp_path, {"vision_cfg": VISION | vision, "text_cfg": {"vocab_size": 49408}})
+    stage, batch = scorer(folder), samples()
+    blocks = stage._clip._model.visual.transformer.resblocks
+    assert isinstance(blocks[-1], FirstTokenBlock) is spared
+    expected = [cosine(folder, sample, sample.caption or "") for sample in batch]
+    assert [score(result) for result in stage.process(batch)] == pytest.approx(expected, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", KINDS)

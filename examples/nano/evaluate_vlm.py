@@ -1,0 +1,102 @@
+"""Measure nano-vlm on scenes it has not seen: is what it says true, does it say everything, are its answers right.
+
+    python -m examples.nano.evaluate_vlm --json figures.json
+
+`caption_…`: the share of the statements of one sort that are true of the scene. `states_…`: the share of the scene's
+facts that a caption asked for in detail states. `answer_…`: the share of right answers to the facts captioner's
+questions, by kind. Everything through the `vlm` stage's own loading and generating.
+"""
+
+import argparse
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import torch
+
+from examples.nano import judge
+from examples.nano.train_vlm import read_scenes
+from mmsynth.facts import Facts
+from mmsynth_captioners.generation import TextGenerator
+from mmsynth_captioners.prompting import CAPTION_PROMPT
+from mmsynth_captioners.vlm import VisionLanguageCaptioner
+
+_DETAILED = "Describe this image in detail."
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure nano-vlm.")
+    parser.add_argument("--model", default="nano", help="nano (the shipped one), or a folder")
+    parser.add_argument("--heldout", type=Path, default=Path("runs/nano/scenes_heldout"))
+    parser.add_argument("--scenes", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--show", type=int, default=0, help="print what is said of so many scenes")
+    options = parser.parse_args()
+    pixels, records = read_scenes(options.heldout, options.scenes)
+    figures = evaluate(options.model, pixels, records, options.batch, options.show)
+    for name, value in figures.items():
+        print(f"{name:24} {value:.4f}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+
+
+def evaluate(
+    model: str, pixels: torch.Tensor, records: list[dict[str, Any]], batch: int, show: int = 0
+) -> dict[str, float]:
+    stage = VisionLanguageCaptioner(model=model)
+    stage.setup("cuda" if torch.cuda.is_available() else "cpu")
+    images = [PIL.Image.fromarray(picture) for picture in pixels.permute(0, 2, 3, 1).numpy()]
+    scenes = [Facts.model_validate(record["facts"]) for record in records]
+    started = time.monotonic()
+    captions = _say(stage.generator, images, [CAPTION_PROMPT] * len(images), batch)
+    rate = len(images) / (time.monotonic() - started)
+    detailed = _say(stage.generator, images, [_DETAILED] * len(images), batch)
+    for facts, caption, more in list(zip(scenes, captions, detailed, strict=True))[:show]:
+        print(
+            f"{[(g.count, g.size, g.colour, g.kind) for g in facts.objects]}, {facts.background}\n  {caption}\n  {more}"
+        )
+    said = [(judge.read(text), facts) for text, facts in zip(captions + detailed, scenes * 2, strict=True)]
+    true = _shares(verdict for text, facts in said for verdict in judge.statements(text, facts))
+    whole = _shares(verdict for text, facts in said[len(scenes) :] for verdict in judge.stated(text, facts))
+    answers = _answers(stage.generator, images, records, scenes, batch)
+    figures = {f"caption_{sort}": share for sort, share in true.items()}
+    figures |= {f"states_{sort}": share for sort, share in whole.items()}
+    figures |= {f"answer_{kind}": share for kind, share in answers.items()}
+    return {**{name: round(value, 4) for name, value in figures.items()}, "captions_per_second": round(rate, 1)}
+
+
+def _answers(
+    generator: TextGenerator,
+    images: list[PIL.Image.Image],
+    records: list[dict[str, Any]],
+    scenes: list[Facts],
+    batch: int,
+) -> dict[str, float]:
+    asked = [(i, pair) for i, record in enumerate(records) for pair in record["qa"]]
+    answers = _say(generator, [images[i] for i, _ in asked], [pair["question"] for _, pair in asked], batch)
+    return _shares(
+        (pair["kind"], judge.is_right(pair["kind"], pair["question"], answer, pair["answer"], scenes[i]))
+        for (i, pair), answer in zip(asked, answers, strict=True)
+    )
+
+
+def _say(generator: TextGenerator, images: list[PIL.Image.Image], prompts: list[str], batch: int) -> list[str]:
+    return generator.generate(images, prompts, [0] * len(images), batch)
+
+
+def _shares(verdicts: Iterable[tuple[str, bool]]) -> dict[str, float]:
+    """By sort, and `all` together."""
+    counted: dict[str, list[bool]] = defaultdict(list)
+    for sort, true in verdicts:
+        counted[sort].append(true)
+        counted["all"].append(true)
+    return {sort: sum(found) / len(found) for sort, found in sorted(counted.items())}
+
+
+if __name__ == "__main__":
+    main()

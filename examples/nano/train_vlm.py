@@ -1,0 +1,195 @@
+"""Train nano-vlm on shards that mmsynth wrote. Stops and goes on: run it again with the same folder.
+
+    mmsynth run examples/nano/scenes_train.yaml
+    python -m examples.nano.train_vlm
+    torchrun --nproc-per-node 2 -m examples.nano.train_vlm     # the same on two cores, or two GPUs
+
+First the tower alone learns to see (what stands in each cell of the picture, which the drawer knows), then
+transformers' Trainer teaches the whole model to speak.
+"""
+
+import argparse
+import io
+import json
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+import transformers
+import webdataset as wds
+from torch import nn
+from torch.nn import functional
+
+from examples.nano import vlm_model
+from examples.nano.fact_heads import FactHeads, FactTargets
+from examples.nano.ranks import Ranks
+from examples.nano.scene_pairs import normalised
+from examples.nano.train_clip import schedule
+from examples.nano.vlm_data import PackedScenes, collate, tokenize, turns
+from mmsynth.facts import Facts
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train nano-vlm.")
+    parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_train"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/nano/vlm"), help="weights and state, to go on from")
+    parser.add_argument("--tower-steps", type=int, default=1200)
+    parser.add_argument("--tower-batch", type=int, default=256, help="scenes a step, over all processes")
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--batch", type=int, default=32, help="scenes a step, over all processes")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
+    parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    stop_at = time.monotonic() + 60 * options.minutes
+    ranks = Ranks.join()
+    pixels, records = read_scenes(options.shards, options.limit)
+    ranks.say(f"{len(records):,} scenes")
+    if ranks.first and not (options.folder / "config.json").exists():
+        torch.manual_seed(options.seed)
+        rng = np.random.default_rng(options.seed)
+        chosen = [records[i] for i in rng.permutation(len(records))[:5000]]
+        vlm_model.create(options.folder, texts_of(chosen, options.seed))
+    ranks.wait()
+    model, processor = vlm_model.load(options.folder)
+    TowerTraining(options, model.model.vision_tower, ranks).run(pixels, records, stop_at)
+    if time.monotonic() < stop_at:
+        rows = PackedScenes(pixels, tokenize(records, processor.tokenizer, options.seed), processor.tokenizer)
+        learn_to_speak(options, model, rows, ranks, stop_at)
+
+
+def read_scenes(folder: Path, limit: int | None = None) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """uint8 [n, 3, 64, 64] and the records."""
+    shards = sorted(str(path) for path in folder.glob("*.tar"))
+    pictures, records = [], []
+    for sample in wds.WebDataset(shards, shardshuffle=False, nodesplitter=iter):
+        pictures.append(np.asarray(PIL.Image.open(io.BytesIO(sample["jpg"])).convert("RGB")))
+        records.append(json.loads(sample["json"]))
+        if len(records) == limit:
+            break
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), records
+
+
+def texts_of(records: list[dict[str, Any]], seed: int) -> list[str]:
+    """Everything said in some records, for the tokenizer."""
+    rng = random.Random(seed)
+    return [text for record in records for turn in turns(record, rng) for text in turn]
+
+
+class TowerTraining(nn.Module):
+    """The tower learns kind, colour and place of what stands in each cell; `tower.pt` holds where it is."""
+
+    def __init__(self, options: argparse.Namespace, tower: nn.Module, ranks: Ranks) -> None:
+        super().__init__()
+        torch.manual_seed(options.seed)
+        self.options, self.ranks = options, ranks
+        self.tower = tower
+        self.heads = FactHeads(1, vlm_model.TOWER_WIDTH)
+        self.place = nn.Linear(vlm_model.TOWER_WIDTH, 2 * vlm_model.GRID)
+        self.to(ranks.device)
+        self.optimizer = torch.optim.AdamW(self.parameters(), lr=options.lr, weight_decay=0.05, betas=(0.9, 0.98))
+        self.step, self.state_file = 0, options.folder / "tower.pt"
+        if self.state_file.exists():
+            state = torch.load(self.state_file, map_location=ranks.device, weights_only=True)
+            self.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step = state["step"]
+
+    def run(self, pixels: torch.Tensor, records: list[dict[str, Any]], stop_at: float) -> None:
+        steps = self.options.tower_steps
+        if self.step >= steps:
+            return
+        targets = FactTargets.of([Facts.model_validate(record["facts"]) for record in records])
+        self.train()
+        while self.step < steps and not self.ranks.any(time.monotonic() > stop_at):
+            started = time.monotonic()
+            loss = self._train_step(pixels, targets)
+            if self.step % 20 == 0 or self.step == steps:
+                rate = self.options.tower_batch / (time.monotonic() - started)
+                self.ranks.say(json.dumps({"tower_step": self.step, "loss": loss, "scenes_per_second": round(rate)}))
+                self._save()
+
+    def _train_step(self, pixels: torch.Tensor, targets: FactTargets) -> float:
+        seed = (self.options.seed * 1_000_003 + self.step) * self.ranks.count + self.ranks.rank
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randint(len(pixels), (self.options.tower_batch // self.ranks.count,), generator=generator)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.options.lr * schedule(self.step, self.options.tower_steps)
+        pictures = normalised(pixels[chosen]).to(self.ranks.device, memory_format=torch.channels_last)
+        cells = self.tower(pictures, return_dict=True).last_hidden_state
+        loss = self.heads.cell_loss(cells, targets.of_scenes(chosen, self.ranks.device)) + self._place_loss(cells)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.ranks.average_gradients(self)
+        nn.utils.clip_grad_norm_(self.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        return round(float(loss.detach()), 4)
+
+    def _place_loss(self, cells: torch.Tensor) -> torch.Tensor:
+        """Every cell knows its column and row: the decoder reads cells in a line, and has to say what is where."""
+        said = self.place(cells.flatten(2).transpose(1, 2)).unflatten(-1, (2, vlm_model.GRID))
+        number = torch.arange(vlm_model.GRID**2, device=cells.device)
+        truth = torch.stack([number % vlm_model.GRID, number // vlm_model.GRID], dim=1).expand(len(cells), -1, -1)
+        return functional.cross_entropy(said.flatten(0, 2), truth.flatten())
+
+    def _save(self) -> None:
+        if not self.ranks.first:
+            return
+        state = {"model": self.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
+        part = self.state_file.with_suffix(".part")
+        torch.save(state, part)
+        part.replace(self.state_file)
+
+
+class StopAt(transformers.TrainerCallback):
+    """Ends a run at a time, with a checkpoint to go on from."""
+
+    def __init__(self, stop_at: float) -> None:
+        self._stop_at = stop_at
+
+    def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
+        if time.monotonic() > self._stop_at:
+            control.should_save = control.should_training_stop = True
+
+
+def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, ranks: Ranks, stop_at: float) -> None:
+    """The whole model, through transformers' Trainer, which keeps its checkpoints in `trainer/`."""
+    state = options.folder / "trainer"
+    arguments = transformers.TrainingArguments(
+        output_dir=str(state),
+        max_steps=options.steps,
+        per_device_train_batch_size=options.batch // ranks.count,
+        learning_rate=options.lr,
+        lr_scheduler_type="cosine",
+        warmup_steps=200,
+        weight_decay=0.05,
+        adam_beta2=0.98,
+        max_grad_norm=1.0,
+        logging_steps=50,
+        save_steps=250,
+        save_total_limit=1,
+        seed=options.seed,
+        use_cpu=not torch.cuda.is_available(),
+        ddp_backend=None if torch.cuda.is_available() else "gloo",
+        ddp_find_unused_parameters=False,
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+    )
+    trainer = transformers.Trainer(
+        model, arguments, data_collator=collate, train_dataset=rows, callbacks=[StopAt(stop_at)]
+    )
+    trainer.train(resume_from_checkpoint=transformers.trainer_utils.get_last_checkpoint(str(state)))
+    if ranks.first:
+        model.half().save_pretrained(options.folder)
+
+
+if __name__ == "__main__":
+    main()
