@@ -30,7 +30,8 @@ check: setup
 nano: setup
 	$(BIN)/mmsynth run examples/nano/scenes_train.yaml
 	$(BIN)/mmsynth run examples/nano/scenes_heldout.yaml
-	$(BIN)/python -m examples.nano.train_clip
+	$(BIN)/python -m examples.nano.train_towers image & $(BIN)/python -m examples.nano.train_towers text & wait
+	$(BIN)/torchrun --nproc-per-node 2 -m examples.nano.train_clip
 	$(BIN)/python -m examples.nano.evaluate_clip --model runs/nano/clip
 
 clean:

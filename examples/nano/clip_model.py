@@ -1,15 +1,18 @@
 """nano CLIP's shape and tokenizer, written as the folder that open_clip loads as `local-dir:`."""
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import open_clip
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from examples.nano.scene_pairs import ScenePairs
 
 CONTEXT_LENGTH = 64
 _VOCABULARY = 512
@@ -71,6 +74,13 @@ def create_folder(folder: Path, captions: Iterable[str]) -> None:
     save_weights(folder, model, torch.float32)
 
 
+def create_if_missing(folder: Path, pairs: ScenePairs, seed: int) -> None:
+    """`create_folder` with the captions of some scenes, unless there is one already."""
+    if not (folder / "open_clip_config.json").exists():
+        torch.manual_seed(seed)
+        create_folder(folder, (text for texts in pairs.captions for text in texts))
+
+
 def load(folder: Path) -> tuple[torch.nn.Module, Any]:
     """The model and tokenizer of `folder`, through open_clip's own loader, in float32."""
     name = f"local-dir:{folder}"
@@ -82,10 +92,6 @@ def save_weights(folder: Path, model: torch.nn.Module, dtype: torch.dtype) -> No
     """The weights as safetensors, where open_clip looks for them."""
     state = {name: value.detach().to(dtype).contiguous() for name, value in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors", metadata={"format": "pt"})
-
-
-def load_weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "open_clip_model.safetensors")
 
 
 def widths(model: Any) -> tuple[int, int]:
@@ -102,3 +108,21 @@ def encode_with_cells(model: Any, pictures: torch.Tensor) -> tuple[torch.Tensor,
     finally:
         handle.remove()
     return embeddings, cells[0]
+
+
+def text_features(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """The text tower's last layer for every token [batch, tokens, width], without the padding that all texts share.
+
+    After the longest text there is only padding, which a causal tower never looks at.
+    """
+    ids = ids[:, : int((ids != 0).sum(1).max())]
+    x = model.token_embedding(ids) + model.positional_embedding[: ids.shape[1]]
+    mask = model.attn_mask[: ids.shape[1], : ids.shape[1]]
+    return model.ln_final(model.transformer(x, attn_mask=mask))  # type: ignore[no-any-return]
+
+
+def schedule(step: int, steps: int, warmup: int = 100) -> float:
+    """Linear warm-up, then half a cosine down to a hundredth."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

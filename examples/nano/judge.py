@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mmsynth.facts import Facts, ObjectFacts
 from mmsynth_captioners.facts.english import OPPOSITES, plural
@@ -46,28 +47,40 @@ class Mention:
         return group.kind == self.kind and self.colour in {"", group.colour} and self.size in {"", group.size}
 
 
+class Placed(NamedTuple):
+    """One mention in relation to another, both as indices; `end` is where the words of the relation end."""
+
+    subject: int
+    relation: str
+    object: int
+    end: int
+
+
 @dataclass
 class Said:
-    """The statements of a text."""
+    """The statements of a text. `ends` says where each mention's words end."""
 
     mentions: list[Mention] = field(default_factory=list)
-    #: (mention, relation, mention), as indices
-    relations: list[tuple[int, str, int]] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    relations: list[Placed] = field(default_factory=list)
     background: str = ""
 
 
 def read(text: str) -> Said:
-    """What a caption or an answer states."""
+    """What a caption or an answer states. Positions are those of the text with single spaces."""
     text = " ".join(text.lower().split())
     said = Said()
     end = 0
     for found in _MENTION.finditer(text):
-        between = _RELATION.match(text[end : found.start()].strip(" ,"))
+        between = text[end : found.start()].rstrip()
+        relation = _RELATION.match(between.lstrip(" ,"))
+        number = len(said.mentions)
+        if relation and number:
+            said.relations.append(Placed(number - 1, relation[1], number, end + len(between)))
         count = _COUNTS[found["count"]] if found["count"] else 0
         said.mentions.append(Mention(_SINGULAR[found["kind"]], found["colour"] or "", found["size"] or "", count))
-        if between and len(said.mentions) > 1:
-            said.relations.append((len(said.mentions) - 2, between[1], len(said.mentions) - 1))
         end = found.end()
+        said.ends.append(end)
     background = _BACKGROUND.search(text)
     if background:
         said.background = background["a"] or background["b"]
@@ -88,7 +101,7 @@ def statements(said: Said, facts: Facts) -> Verdicts:
         if mention.count:
             meant = [group for group in of_kind if mention.colour in {"", group.colour}]
             yield "count", any(group.count == mention.count for group in meant)
-    for subject, relation, other in said.relations:
+    for subject, relation, other, _ in said.relations:
         yield "relation", holds(said.mentions[subject], relation, said.mentions[other], facts)
     if said.background:
         yield "background", said.background == facts.background
@@ -125,7 +138,7 @@ def _is_stated(said: Said, subject: int, relation: str, other: int, facts: Facts
     ends = {(subject, relation, other), (other, OPPOSITES[relation], subject)}
     return any(
         said.mentions[a].means(facts.objects[s]) and r == word and said.mentions[b].means(facts.objects[o])
-        for a, r, b in said.relations
+        for a, r, b, _ in said.relations
         for s, word, o in ends
     )
 

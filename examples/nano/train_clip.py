@@ -1,13 +1,13 @@
 """Train nano CLIP on shards that mmsynth wrote. Stops and goes on: run it again with the same folder.
 
     mmsynth run examples/nano/scenes_train.yaml
-    python -m examples.nano.train_clip --minutes 60
-    torchrun --nproc-per-node 2 -m examples.nano.train_clip     # the same on two cores, or two GPUs
+    python -m examples.nano.train_towers image & python -m examples.nano.train_towers text & wait
+    torchrun --nproc-per-node 2 -m examples.nano.train_clip     # on two cores, or two GPUs
 
 open_clip gives the model, the tokenizer wrapper and the format. The loop is ours and short, because the loss needs
 things that open_clip_train does not do: every picture also sees almost-true captions of itself (one colour, shape,
 count or relation changed) among the texts it must not choose, after NegCLIP (Yuksekgonul et al. 2023), and both towers
-are asked for the scene's facts (see `fact_heads`).
+are asked for the scene's facts (see `fact_heads`), as `train_towers` asked them before.
 """
 
 import argparse
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from examples.nano import clip_model
+from examples.nano.claims import Claims
 from examples.nano.evaluate_clip import evaluate
-from examples.nano.fact_heads import FactHeads, FactTargets
+from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import ScenePairs, normalised, read_pairs
+from examples.nano.train_towers import TOWERS, state_file
 
 
 def main() -> None:
@@ -33,9 +35,9 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_train"))
     parser.add_argument("--heldout", type=Path, default=Path("runs/nano/scenes_heldout"))
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/clip"), help="weights and state, to go on from")
-    parser.add_argument("--steps", type=int, default=2000, help="of the whole schedule")
-    parser.add_argument("--batch", type=int, default=256, help="scenes a step, over all processes")
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--steps", type=int, default=4000, help="of the whole schedule")
+    parser.add_argument("--batch", type=int, default=128, help="scenes a step, over all processes")
+    parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -43,9 +45,8 @@ def main() -> None:
     ranks = Ranks.join()
     pairs = read_pairs(options.shards, shared=True)
     ranks.say(f"{len(pairs):,} scenes in each of {ranks.count} processes")
-    if ranks.first and not (options.folder / "open_clip_config.json").exists():
-        torch.manual_seed(options.seed)
-        clip_model.create_folder(options.folder, (text for texts in pairs.captions for text in texts))
+    if ranks.first:
+        clip_model.create_if_missing(options.folder, pairs, options.seed)
     ranks.wait()
     Training(options, pairs, ranks).run(read_pairs(options.heldout, limit=1000))
 
@@ -63,18 +64,35 @@ class Training(nn.Module):
         self.judge = nn.Parameter(torch.tensor([10.0, -5.0]))
         self.to(ranks.device)
         self.texts = TokenizedScenes(pairs, tokenizer)
-        self.targets = FactTargets.of(pairs.facts)
+        self.targets, self.cells = FactTargets.of(pairs.facts), cells_of(pairs.facts)
         decayed = [p for p in self.parameters() if p.ndim >= 2]
         rest = [p for p in self.parameters() if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98), eps=1e-6)
         self.step = 0
         self.state_file = options.folder / "training.pt"
+        self._start_from_towers()
         if self.state_file.exists():
             state = torch.load(self.state_file, map_location=ranks.device, weights_only=True)
             self.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.step = state["step"]
+
+    def _start_from_towers(self) -> None:
+        """With what `train_towers` taught each of them, if it did."""
+        for tower in TOWERS:
+            file = state_file(self.options.folder, tower)
+            if not file.exists():
+                continue
+            state = torch.load(file, map_location=self.ranks.device, weights_only=True)
+            own = {
+                name: value
+                for name, value in state["model"].items()
+                if name.startswith("visual.") == (tower == "image")
+            }
+            self.model.load_state_dict(own, strict=False)
+            if tower == "image":
+                self.heads.load_state_dict(state["heads"])
 
     def run(self, heldout: ScenePairs) -> None:
         stop = time.monotonic() + 60 * self.options.minutes
@@ -97,7 +115,7 @@ class Training(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randint(len(self.pairs), (self.options.batch // self.ranks.count,), generator=generator)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.lr * schedule(self.step, self.options.steps)
+            group["lr"] = self.options.lr * clip_model.schedule(self.step, self.options.steps)
         losses = self._losses(chosen, generator)
         self.optimizer.zero_grad(set_to_none=True)
         sum(losses.values(), start=torch.zeros(())).backward()
@@ -110,17 +128,18 @@ class Training(nn.Module):
         return {name: round(float(loss.detach()), 4) for name, loss in losses.items()}
 
     def _losses(self, chosen: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = normalised(self.pairs.pixels[chosen]).to(self.ranks.device)
-        targets = self.targets.of_scenes(chosen, self.ranks.device)
-        images, cells = clip_model.encode_with_cells(self.model, pictures)
-        texts = encode_texts(self.model, self.texts.batch(chosen.tolist(), generator), self.ranks.device)
+        device = self.ranks.device
+        targets = self.targets.of_scenes(chosen, device)
+        images, seen = clip_model.encode_with_cells(self.model, normalised(self.pairs.pixels[chosen]).to(device))
+        ids, claims = self.texts.batch(chosen.tolist(), generator)
+        texts = encode_texts(self.model, ids, device)
         true, false = texts[: len(images)], texts[len(images) :]
         return {
             "contrast": contrast_loss(self.model.logit_scale.exp(), images, true, false),
             "own": own_loss(self.judge, images, true, false),
-            "image_facts": self.heads.embedding_loss(images, targets),
-            "text_facts": self.heads.embedding_loss(true, targets),
-            "cells": self.heads.cell_loss(cells, targets),
+            "image_facts": self.heads.embedding_loss(images, targets) / 2,
+            "text_facts": self.heads.embedding_loss(texts, claims.of_scenes(torch.arange(len(texts)), device)) / 2,
+            "cells": self.heads.cell_loss(seen, self.cells[chosen].long().to(device), targets),
         }
 
     def _evaluate(self, heldout: ScenePairs) -> None:
@@ -150,35 +169,37 @@ _NEGATIVES = 2
 
 
 class TokenizedScenes:
-    """Every caption as token ids, made once."""
+    """Every caption as token ids, with what it claims, made once."""
 
     def __init__(self, pairs: ScenePairs, tokenizer: Any) -> None:
-        self._true = [tokenizer(texts).to(torch.int16) for texts in pairs.captions]
-        self._false = [tokenizer(list(texts.values())).to(torch.int16) for texts in pairs.negatives]
-        self._weights = [torch.tensor([NEGATIVE_WEIGHTS[change] for change in texts]) for texts in pairs.negatives]
+        captions: list[str] = []
+        self._true, self._false, self._weights = [], [], []
+        for true, false in zip(pairs.captions, pairs.negatives, strict=True):
+            start = len(captions)
+            captions += [*true, *false.values()]
+            self._true.append(range(start, start + len(true)))
+            self._false.append(range(start + len(true), len(captions)))
+            self._weights.append(torch.tensor([NEGATIVE_WEIGHTS[change] for change in false]))
+        self._ids = torch.cat([tokenizer(captions[i : i + 1000]) for i in range(0, len(captions), 1000)]).short()
+        self._claims = Claims.of(captions, tokenizer.tokenizer).by_end
 
-    def batch(self, scenes: list[int], generator: torch.Generator) -> Tensor:
+    def batch(self, scenes: list[int], generator: torch.Generator) -> tuple[Tensor, FactTargets]:
         """[3·batch, context]: a true caption of each scene, then two almost-true ones of each, scene by scene."""
         rows = [self._true[i][int(torch.randint(len(self._true[i]), (1,), generator=generator))] for i in scenes]
         for i in scenes:
             chosen = torch.multinomial(self._weights[i], _NEGATIVES, generator=generator)
             rows += [self._false[i][int(j)] for j in chosen]
-        return torch.stack(rows).long()
+        chosen_rows = torch.tensor(rows)
+        return self._ids[chosen_rows].long(), self._claims.of_scenes(chosen_rows, "cpu")
 
 
 def encode_texts(model: Any, texts: Tensor, device: str, parts: int = 4) -> Tensor:
-    """open_clip's `encode_text(normalize=True)`, in parts of like length.
-
-    After the longest caption of a part there is only padding, which a causal tower never looks at.
-    """
-    lengths = (texts != 0).sum(1)
-    order = lengths.argsort()
+    """open_clip's `encode_text(normalize=True)`, in parts of like length."""
+    order = (texts != 0).sum(1).argsort()
     embedded = []
     for part in order.chunk(parts):
-        ids = texts[part, : int(lengths[part].max())].to(device)
-        x = model.token_embedding(ids) + model.positional_embedding[: ids.shape[1]]
-        x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[: ids.shape[1], : ids.shape[1]]))
-        ends = x[torch.arange(len(x), device=x.device), ids.argmax(dim=-1)]
+        ids = texts[part].to(device)
+        ends = clip_model.text_features(model, ids)[torch.arange(len(ids), device=ids.device), ids.argmax(dim=-1)]
         embedded.append(functional.normalize(ends @ model.text_projection, dim=-1))
     return torch.cat(embedded)[order.argsort()]
 
@@ -197,13 +218,6 @@ def own_loss(judge: Tensor, images: Tensor, true: Tensor, false: Tensor) -> Tens
     truth[: len(true)] = 1
     weight = torch.tensor(float(_NEGATIVES), device=cosines.device)
     return functional.binary_cross_entropy_with_logits(judge[0] * cosines + judge[1], truth, pos_weight=weight)
-
-
-def schedule(step: int, steps: int, warmup: int = 100) -> float:
-    """Linear warm-up, then half a cosine down to a hundredth."""
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
 
 
 if __name__ == "__main__":

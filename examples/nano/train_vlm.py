@@ -25,10 +25,10 @@ from torch import nn
 from torch.nn import functional
 
 from examples.nano import vlm_model
-from examples.nano.fact_heads import FactHeads, FactTargets
+from examples.nano.clip_model import schedule
+from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import normalised
-from examples.nano.train_clip import schedule
 from examples.nano.vlm_data import PackedScenes, collate, tokenize, turns
 from mmsynth.facts import Facts
 
@@ -105,25 +105,27 @@ class TowerTraining(nn.Module):
         steps = self.options.tower_steps
         if self.step >= steps:
             return
-        targets = FactTargets.of([Facts.model_validate(record["facts"]) for record in records])
+        facts = [Facts.model_validate(record["facts"]) for record in records]
+        targets, cells = FactTargets.of(facts), cells_of(facts)
         self.train()
         while self.step < steps and not self.ranks.any(time.monotonic() > stop_at):
             started = time.monotonic()
-            loss = self._train_step(pixels, targets)
+            loss = self._train_step(pixels, targets, cells)
             if self.step % 20 == 0 or self.step == steps:
                 rate = self.options.tower_batch / (time.monotonic() - started)
                 self.ranks.say(json.dumps({"tower_step": self.step, "loss": loss, "scenes_per_second": round(rate)}))
                 self._save()
 
-    def _train_step(self, pixels: torch.Tensor, targets: FactTargets) -> float:
+    def _train_step(self, pixels: torch.Tensor, targets: FactTargets, cells: torch.Tensor) -> float:
         seed = (self.options.seed * 1_000_003 + self.step) * self.ranks.count + self.ranks.rank
         generator = torch.Generator().manual_seed(seed)
         chosen = torch.randint(len(pixels), (self.options.tower_batch // self.ranks.count,), generator=generator)
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr * schedule(self.step, self.options.tower_steps)
         pictures = normalised(pixels[chosen]).to(self.ranks.device, memory_format=torch.channels_last)
-        cells = self.tower(pictures, return_dict=True).last_hidden_state
-        loss = self.heads.cell_loss(cells, targets.of_scenes(chosen, self.ranks.device)) + self._place_loss(cells)
+        seen = self.tower(pictures, return_dict=True).last_hidden_state
+        of_chosen = targets.of_scenes(chosen, self.ranks.device), cells[chosen].long().to(self.ranks.device)
+        loss = self.heads.cell_loss(seen, of_chosen[1], of_chosen[0]) + self._place_loss(seen)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.ranks.average_gradients(self)
@@ -132,11 +134,11 @@ class TowerTraining(nn.Module):
         self.step += 1
         return round(float(loss.detach()), 4)
 
-    def _place_loss(self, cells: torch.Tensor) -> torch.Tensor:
+    def _place_loss(self, seen: torch.Tensor) -> torch.Tensor:
         """Every cell knows its column and row: the decoder reads cells in a line, and has to say what is where."""
-        said = self.place(cells.flatten(2).transpose(1, 2)).unflatten(-1, (2, vlm_model.GRID))
-        number = torch.arange(vlm_model.GRID**2, device=cells.device)
-        truth = torch.stack([number % vlm_model.GRID, number // vlm_model.GRID], dim=1).expand(len(cells), -1, -1)
+        said = self.place(seen.flatten(2).transpose(1, 2)).unflatten(-1, (2, vlm_model.GRID))
+        number = torch.arange(vlm_model.GRID**2, device=seen.device)
+        truth = torch.stack([number % vlm_model.GRID, number // vlm_model.GRID], dim=1).expand(len(seen), -1, -1)
         return functional.cross_entropy(said.flatten(0, 2), truth.flatten())
 
     def _save(self) -> None:

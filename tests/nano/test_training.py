@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from examples.nano import train_clip, vlm_data, vlm_model
-from examples.nano.fact_heads import FactHeads, FactTargets
+from examples.nano import clip_model, train_clip, vlm_data, vlm_model
+from examples.nano.claims import Claims
+from examples.nano.fact_heads import SIDES, FactHeads, FactTargets, cells_of
 from examples.nano.scene_pairs import normalised, read_pairs
 from examples.nano.train_vlm import read_scenes, texts_of
 
@@ -72,19 +73,42 @@ def test_only_answers_are_learned(shards: Path, tmp_path: Path) -> None:
 
 def test_facts_become_targets_that_the_heads_can_be_judged_by(shards: Path) -> None:
     pairs = read_pairs(shards)
-    targets = FactTargets.of(pairs.facts)
+    targets, cells = FactTargets.of(pairs.facts), cells_of(pairs.facts)
     assert normalised(pairs.pixels).abs().max() <= 1
     for n, facts in enumerate(pairs.facts):
         assert (targets.groups[n, :, 0] >= 0).sum() == len(facts.objects)
         # two objects may have their middles in one cell, no more
-        assert 0 < (targets.cells[n] >= 0).sum() <= sum(group.count for group in facts.objects)
+        assert 0 < (cells[n] >= 0).sum() <= sum(group.count for group in facts.objects)
         for stated in facts.relations:
-            side = ("left of", "right of", "above", "below").index(stated.relation)
-            assert targets.sides[n, stated.subject, side] == 1
-    chosen = torch.arange(len(pairs))
-    heads, scenes = FactHeads(16, 12), targets.of_scenes(chosen, "cpu")
+            assert targets.sides[n, stated.subject, SIDES.index(stated.relation)] == 1
+    scenes = targets.of_scenes(torch.arange(24), "cpu")
+    heads = FactHeads(16, 12)
     losses = (
-        heads.embedding_loss(torch.randn(len(pairs), 16), scenes),
-        heads.cell_loss(torch.randn(24, 12, 8, 8), scenes),
+        heads.embedding_loss(torch.randn(24, 16), scenes),
+        heads.cell_loss(torch.randn(24, 12, 8, 8), cells.long(), scenes),
     )
     assert all(torch.isfinite(loss) and loss > 0 for loss in losses)
+
+
+def test_a_caption_claims_what_its_scene_holds_from_the_word_on_that_says_so(shards: Path, tmp_path: Path) -> None:
+    pairs = read_pairs(shards)
+    clip_model.create_if_missing(tmp_path, pairs, 0)
+    tokenizer = clip_model.load(tmp_path)[1].tokenizer
+    claims, facts = Claims.of([own[1] for own in pairs.captions], tokenizer), FactTargets.of(pairs.facts)
+    for n in range(len(pairs)):
+        # the captions name the groups in an order of their own
+        assert sorted(claims.by_end.groups[n].tolist()) == sorted(facts.groups[n].tolist())
+        for look, sides in zip(claims.by_end.groups[n].tolist(), claims.by_end.sides[n], strict=True):
+            known = facts.sides[n, facts.groups[n].tolist().index(look)]
+            assert all(said in {-1, there} for said, there in zip(sides.tolist(), known.tolist(), strict=True))
+    one = Claims.of(["A small red star to the left of two large blue cups, all on a black background."], tokenizer)
+    which, at, looks, sides = one.moments(torch.tensor([0]), 50, torch.Generator().manual_seed(0))
+    tokens = tokenizer.tokenize("A small red star to the left of two large blue cups")
+    # before the first token stands <start>
+    moments = {
+        (tokens[a - 1], look[2], *side) for a, look, side in zip(at, looks.tolist(), sides.tolist(), strict=True)
+    }
+    assert which.unique().tolist() == [0]
+    assert {(count, *side) for _, count, *side in moments} == {(0, 1, 0, -1, -1), (1, 0, 1, -1, -1)}
+    assert len({a for a in at.tolist()}) == 2
+    assert at.max() == len(tokens)
