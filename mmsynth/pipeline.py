@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsynth import registry
+from mmsynth.candidates import BestOf, Repeat
 from mmsynth.errors import RecipeError
 from mmsynth.recipe import Out, Recipe, RunOptions, build
 from mmsynth.sample import Result
@@ -44,6 +45,14 @@ class Pipeline:
     def filter(self, name: str | Stage, **parameters: Any) -> "Pipeline":
         """Add a filter, by its registered name or as an object."""
         return self._with_stage("filter", name, parameters)
+
+    def repeat(self, times: int) -> "Pipeline":
+        """Go on with `times` candidates of each sample, each with its own seeds: keys `k_0`, `k_1`, …"""
+        return self._and(build(Repeat, {"times": times}, "repeat"))
+
+    def best_of(self, score: str) -> "Pipeline":
+        """Keep the candidate with the highest score; the others are dropped as `not_best`."""
+        return self._and(build(BestOf, {"score": score}, "best_of"))
 
     def seeded(self, seed: int) -> "Pipeline":
         """The same pipeline with another seed."""
@@ -92,6 +101,9 @@ class Pipeline:
             stage = build(registry.load(verb, name), parameters, f"{verb} {name}")
         if stage.verb != verb:
             raise RecipeError(f"{type(stage).__name__} is a stage for .{stage.verb}(), not .{verb}()")
+        return self._and(stage)
+
+    def _and(self, stage: Stage) -> "Pipeline":
         return Pipeline(self.recipe.model_copy(update={"stages": (*self.recipe.stages, stage)}))
 
 

@@ -18,7 +18,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -26,6 +26,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmsynth import registry
+from mmsynth.candidates import STEPS, BestOf, CandidateStep, Repeat
 from mmsynth.errors import RecipeError
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
@@ -96,7 +97,8 @@ class Recipe(BaseModel):
             raise RecipeError(f"a recipe needs a source, such as source: {{kind: folder, path: photos/}} ({where})")
         stages = fields.get("stages") or []
         if not isinstance(stages, list):
-            raise RecipeError(f"stages must be a list, each item with one of {', '.join(VERBS)} ({where}, stages)")
+            words = ", ".join((*VERBS, *STEPS))
+            raise RecipeError(f"stages must be a list, each item with one of {words} ({where}, stages)")
         seed = fields.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise RecipeError(f"seed must be a whole number, got {seed!r} ({where}, seed)")
@@ -114,11 +116,7 @@ class Recipe(BaseModel):
         data: dict[str, Any] = {
             "seed": self.seed,
             "source": {"kind": kind, **self.source.model_dump(mode="json", exclude_defaults=True)},
-            "stages": [
-                {stage.verb: registry.name_of(stage.verb, type(stage))}
-                | stage.model_dump(mode="json", exclude_defaults=True)
-                for stage in self.stages
-            ],
+            "stages": [_spec(stage) for stage in self.stages],
             "out": self.out.model_dump(mode="json", exclude_defaults=True),
         }
         if with_run:
@@ -149,14 +147,46 @@ class Recipe(BaseModel):
         seen: Counter[str] = Counter()
         bound = []
         for stage in self.stages:
-            name = f"{stage.verb}:{registry.name_of(stage.verb, type(stage))}"
+            name = _label(stage)
             seen[name] += 1
             bound.append(stage.bound(name if seen[name] == 1 else f"{name}#{seen[name]}", self.seed))
         scores = Counter(score for stage in bound for score in stage.score_names())
         for score, times in scores.items():
             if times > 1:
                 raise RecipeError(f"{times} stages write the score '{score}': give each its own name")
+        _check_candidates(bound)
         return tuple(bound)
+
+
+def _spec(stage: Stage) -> dict[str, Any]:
+    """A stage as its recipe has it."""
+    if isinstance(stage, CandidateStep):
+        return {stage.verb: getattr(stage, stage.value)}
+    parameters = stage.model_dump(mode="json", exclude_defaults=True)
+    return {stage.verb: registry.name_of(stage.verb, type(stage)), **parameters}
+
+
+def _label(stage: Stage) -> str:
+    if isinstance(stage, CandidateStep):
+        return f"{stage.verb}:{getattr(stage, stage.value)}"
+    return f"{stage.verb}:{registry.name_of(stage.verb, type(stage))}"
+
+
+def _check_candidates(stages: Iterable[Stage]) -> None:
+    """Every `best_of` has candidates to choose among, and a score to choose by. Raises RecipeError."""
+    scores: set[str] = set()
+    open_groups = 0
+    for stage in stages:
+        scores |= set(stage.score_names())
+        if isinstance(stage, Repeat):
+            open_groups += 1
+        if isinstance(stage, BestOf):
+            if not open_groups:
+                raise RecipeError(f"best_of: {stage.score} has nothing to choose among: put a repeat before it")
+            if stage.score not in scores:
+                known = ", ".join(sorted(scores)) or "none"
+                raise RecipeError(f"no stage before best_of writes the score '{stage.score}'. Scores: {known}")
+            open_groups -= 1
 
 
 def build_source(spec: object, where: str = "recipe") -> Source:
@@ -176,11 +206,16 @@ def build_source(spec: object, where: str = "recipe") -> Source:
 def build_stage(spec: object, where: str) -> Stage:
     """A stage from {verb: name, **parameters}."""
     fields = _mapping(spec, where, "a stage")
-    verbs = [verb for verb in VERBS if verb in fields]
+    words = (*VERBS, *STEPS)
+    verbs = [verb for verb in words if verb in fields]
     if len(verbs) != 1:
-        raise RecipeError(f"a stage has exactly one of {', '.join(VERBS)}, got {sorted(fields)} ({where})")
+        raise RecipeError(f"a stage has exactly one of {', '.join(words)}, got {sorted(fields)} ({where})")
     verb = verbs[0]
     name = fields.pop(verb)
+    if verb in STEPS:
+        if fields:
+            raise RecipeError(f"{verb} takes nothing beside its value, got {sorted(fields)} ({where})")
+        return build(STEPS[verb], {STEPS[verb].value: name}, f"{where}, {verb}")
     if not isinstance(name, str):
         raise RecipeError(f"{verb} must name a plugin, got {name!r} ({where})")
     plugin = registry.load(verb, name)

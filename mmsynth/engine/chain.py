@@ -12,6 +12,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+from mmsynth.candidates import BestOf, Repeat
+from mmsynth.engine.candidates import best_of, repeated
 from mmsynth.engine.flow import ahead
 from mmsynth.engine.items import Edge, Flow, Item
 from mmsynth.errors import MMSynthError, PluginError, SampleError
@@ -25,6 +27,12 @@ log = logging.getLogger(__name__)
 def run_stages(flow: Iterable[Flow], stages: Sequence[Stage], out: Out, pool: ThreadPoolExecutor) -> Iterator[Flow]:
     """The flow with every stage applied, then each image checked: what leaves here can be written."""
     for stage in stages:
+        if isinstance(stage, Repeat):
+            flow = repeated(flow, stage)
+            continue
+        if isinstance(stage, BestOf):
+            flow = best_of(flow, stage)
+            continue
         flow = StageRunner(stage, pool).run(flow)
         if stage.verb == "render":
             flow = _each(flow, lambda item: _encode_drawn(item, out), pool)

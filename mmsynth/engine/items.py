@@ -35,6 +35,8 @@ class Item:
     detail: str = ""
     #: a stage gave it another image
     drawn: bool = False
+    #: keys of the inputs that it is a candidate of, outermost first; only while `best_of` has not chosen
+    groups: tuple[str, ...] = ()
 
     @property
     def is_live(self) -> bool:

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from mmsynth.candidates import Repeat
 from mmsynth.engine.here import run_here
 from mmsynth.engine.items import Block, Edge, Status
 from mmsynth.engine.progress import OnProgress, Progress
@@ -56,8 +58,6 @@ def take(recipe: Recipe, n: int) -> list[Result]:
             if entry.status == "failed" or entry.sample is None:
                 raise SampleError(entry.reason, f"{entry.detail} (sample {entry.key})")
             results.append(Dropped(entry.reason, entry.sample) if entry.status == "dropped" else entry.sample)
-            if len(results) == n:
-                break
     return results
 
 
@@ -79,9 +79,12 @@ class Plan:
 
     @property
     def total(self) -> int | None:
-        """Inputs in the whole run, where the source knows."""
+        """Rows in the whole run, where the source knows: its inputs, times the candidates of each."""
         count, limit = self._recipe.source.count(), self._recipe.run.limit
-        return limit if count is None else min(count, limit or count)
+        inputs = limit if count is None else min(count, limit or count)
+        if inputs is None:
+            return None
+        return inputs * math.prod(stage.times for stage in self._recipe.stages if isinstance(stage, Repeat))
 
     def blocks(self) -> Iterator[Block]:
         slices = self._recipe.source.slices(self._recipe.out.samples_per_shard)
