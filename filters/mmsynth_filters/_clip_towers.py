@@ -28,7 +28,7 @@ class FirstTokenBlock(nn.Module):
         return first + block.ls_2(block.mlp(block.ln_2(first)))  # type: ignore[no-any-return]
 
 
-def pool_before_last_block(visual: nn.Module) -> bool:
+def pool_before_last_block(visual: Any) -> bool:
     """Spare a ViT that pools its class token the other tokens of its last block. Whether it is such a one."""
     from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 

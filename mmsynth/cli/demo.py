@@ -19,7 +19,7 @@ from mmsynth.sample import Result, Sample
 from mmsynth.stage import Captioner, Stage
 
 #: between nano CLIP's scores of true and of swapped captions
-MIN_SCORE = 0.6
+MIN_SCORE = 0.35
 _SHARE_SWAPPED = 0.2
 
 
