@@ -28,7 +28,7 @@ class Repeat(CandidateStep):
     """Make `times` candidates of each sample: keys `k_0`, `k_1`, …, so that each draws from a seed of its own.
 
     Each record gets `candidate: {of: k, number: i}`. Stages that draw nothing at random (greedy captions) give all
-    candidates the same.
+    candidates the same. From here on every candidate is a row of its own, in counts and in `max_failures` too.
     """
 
     verb = "repeat"

@@ -173,20 +173,21 @@ def _label(stage: Stage) -> str:
 
 
 def _check_candidates(stages: Iterable[Stage]) -> None:
-    """Every `best_of` has candidates to choose among, and a score to choose by. Raises RecipeError."""
-    scores: set[str] = set()
-    open_groups = 0
+    """Every `best_of` has candidates to choose among, and a score that tells them apart. Raises RecipeError."""
+    #: the scores written since the start, and since each repeat that is still open
+    scores: list[set[str]] = [set()]
     for stage in stages:
-        scores |= set(stage.score_names())
+        scores[-1] |= set(stage.score_names())
         if isinstance(stage, Repeat):
-            open_groups += 1
+            scores.append(set())
         if isinstance(stage, BestOf):
-            if not open_groups:
+            if len(scores) == 1:
                 raise RecipeError(f"best_of: {stage.score} has nothing to choose among: put a repeat before it")
-            if stage.score not in scores:
-                known = ", ".join(sorted(scores)) or "none"
-                raise RecipeError(f"no stage before best_of writes the score '{stage.score}'. Scores: {known}")
-            open_groups -= 1
+            if stage.score not in scores[-1]:
+                known = ", ".join(sorted(scores[-1])) or "none"
+                raise RecipeError(f"no stage between repeat and best_of writes '{stage.score}'. Scores: {known}")
+            chosen_by = scores.pop()
+            scores[-1] |= chosen_by
 
 
 def build_source(spec: object, where: str = "recipe") -> Source:

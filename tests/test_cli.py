@@ -141,7 +141,12 @@ def test_ctrl_c_says_one_line_and_exits_with_130(tmp_path: Path, workers: str) -
     out = tmp_path / "out"
     command = [sys.executable, "-m", "mmsynth", "render", "scenes:50000", str(out), "--samples-per-shard", "50"]
     process = subprocess.Popen(
-        [*command, "--workers", workers], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*command, "--workers", workers],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # a shell starts what runs in its background with Ctrl-C ignored; these tests may run there
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     deadline = time.monotonic() + 60
     while not list(out.glob("*_stats.json")):

@@ -4,7 +4,8 @@
 
 `recall_at_1`: of n scenes with full captions, how many pictures find their own caption among all n. `auc_…`: how often
 a picture scores its own caption above an almost-true one of any scene, by what was changed; `auc_random` against
-another scene's caption. `wins_…`: how often it scores its own caption above its own almost-true one.
+another scene's caption. `lost` and `kept_random`: the share of true pairs below the minimum that the demo uses, and of
+pairs with another scene's caption above it. `wins_…`: how often its own caption scores above its own almost-true one.
 """
 
 import argparse
@@ -18,6 +19,9 @@ from sklearn.metrics import roc_auc_score
 
 from examples.nano import clip_model
 from examples.nano.scene_pairs import CHANGES, ScenePairs, normalised, read_pairs
+
+#: the cosine that the demo and the example filter ask for
+MINIMUM = 0.35
 
 
 def main() -> None:
@@ -56,6 +60,8 @@ def evaluate(folder: Path, pairs: ScenePairs) -> dict[str, float]:
         "recall_at_1": float((scores.argmax(1) == torch.arange(len(scores))).float().mean()),
         "text_recall_at_1": float((scores.argmax(0) == torch.arange(len(scores))).float().mean()),
         "auc_random": auc(own, shifted),
+        "lost": float((own < MINIMUM).float().mean()),
+        "kept_random": float((shifted >= MINIMUM).float().mean()),
     }
     for change in CHANGES:
         having = [i for i, negatives in enumerate(pairs.negatives) if change in negatives]

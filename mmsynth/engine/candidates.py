@@ -47,6 +47,6 @@ def _chosen(group: list[Item], score: str) -> Iterator[Item]:
 
 def _score(item: Item, name: str) -> float:
     """A missing score, or one that is not a number, is worse than any."""
-    scores = item.sample.record.get("scores", {}) if item.sample else {}
-    score = float(scores.get(name, -math.inf))
-    return -math.inf if math.isnan(score) else score
+    scores = item.sample.record.get("scores") if item.sample else None
+    score = scores.get(name) if isinstance(scores, dict) else None
+    return float(score) if isinstance(score, int | float) and not math.isnan(score) else -math.inf

@@ -64,6 +64,26 @@ def test_a_dropped_candidate_cannot_be_chosen_and_a_group_may_end_without_one(tm
     assert report.kept == len(alive) < 40
 
 
+class Scores(mm.Filter):
+    """Writes what it is given, number or not, for the first candidate; 0.5 for the others."""
+
+    first: str | float | None
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        return [
+            s.with_record(scores={"odd": self.first if s.record["candidate"]["number"] == 0 else 0.5}) for s in batch
+        ]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("odd",)
+
+
+@pytest.mark.parametrize("first", [None, "high", float("nan")])
+def test_a_score_that_is_no_number_loses_and_stops_nothing(first: str | float | None) -> None:
+    results = scenes(3).repeat(2).filter(Scores(first=first)).best_of("odd").take(3)
+    assert [isinstance(result, Dropped) for result in results] == [True, False] * 3
+
+
 def test_candidates_of_candidates(tmp_path: Path) -> None:
     twice = scenes(5).repeat(2).filter(Lucky(name="first")).repeat(3).filter(Lucky(name="second"))
     report = twice.best_of("second").best_of("first").write(tmp_path)
@@ -94,7 +114,8 @@ def test_the_recipe_says_it_in_one_word_each(tmp_path: Path) -> None:
     ("stages", "said"),
     [
         ([{"filter": "clip"}, {"best_of": "clip"}], "put a repeat before it"),
-        ([{"repeat": 2}, {"best_of": "clip"}], "no stage before best_of writes the score 'clip'"),
+        ([{"repeat": 2}, {"best_of": "clip"}], "no stage between repeat and best_of writes 'clip'"),
+        ([{"filter": "clip"}, {"repeat": 2}, {"best_of": "clip"}], "no stage between repeat and best_of"),
         ([{"repeat": 1}], "times must be at least 2, got 1"),
         ([{"repeat": 2, "seed": 3}], "takes nothing beside its value"),
     ],
