@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from examples.nano.scene_pairs import ScenePairs
 
 CONTEXT_LENGTH = 64
 _VOCABULARY = 512
+_CONFIG = "open_clip_config.json"
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
@@ -69,16 +71,30 @@ def create_folder(folder: Path, captions: Iterable[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(captions)
     tokenizer.save_pretrained(folder)
-    (folder / "open_clip_config.json").write_text(json.dumps(config(len(tokenizer)), indent=2) + "\n")
+    (folder / _CONFIG).write_text(json.dumps(config(len(tokenizer)), indent=2) + "\n")
     model = open_clip.CLIP(**{k: v for k, v in config(len(tokenizer))["model_cfg"].items()})
     save_weights(folder, model, torch.float32)
 
 
 def create_if_missing(folder: Path, pairs: ScenePairs, seed: int) -> None:
-    """`create_folder` with the captions of some scenes, unless there is one already."""
-    if not (folder / "open_clip_config.json").exists():
-        torch.manual_seed(seed)
-        create_folder(folder, (text for texts in pairs.captions for text in texts))
+    """`create_folder` with the captions of some scenes, unless there is one already.
+
+    Two processes may do so at once: each makes its own, of equal content, and moves it there file by file.
+    """
+    if (folder / _CONFIG).exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        create_folder(Path(own), (text for texts in pairs.captions for text in texts))
+        # the configuration last: where it is, everything is
+        for file in sorted(Path(own).iterdir(), key=lambda file: file.name == _CONFIG):
+            file.replace(folder / file.name)
+
+
+def token_ids(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
+    """int16 [n, context]."""
+    return torch.cat([tokenizer(captions[i : i + 1000]) for i in range(0, len(captions), 1000)]).short()
 
 
 def load(folder: Path) -> tuple[torch.nn.Module, Any]:
@@ -118,7 +134,7 @@ def text_features(model: Any, ids: torch.Tensor) -> torch.Tensor:
     ids = ids[:, : int((ids != 0).sum(1).max())]
     x = model.token_embedding(ids) + model.positional_embedding[: ids.shape[1]]
     mask = model.attn_mask[: ids.shape[1], : ids.shape[1]]
-    return model.ln_final(model.transformer(x, attn_mask=mask))  # type: ignore[no-any-return]
+    return model.ln_final(model.transformer(x, attn_mask=mask))  # type: ignore[no-any-return]  # untyped towers
 
 
 def schedule(step: int, steps: int, warmup: int = 100) -> float:

@@ -19,7 +19,7 @@ import PIL.Image
 import torch
 
 from examples.nano import judge
-from examples.nano.train_vlm import read_scenes
+from examples.nano.scene_pairs import read_scenes
 from mmsynth.facts import Facts
 from mmsynth_captioners.generation import TextGenerator
 from mmsynth_captioners.prompting import CAPTION_PROMPT

@@ -2,6 +2,8 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import distributed, nn
@@ -46,6 +48,13 @@ class Ranks:
         flag = torch.tensor([float(here)], device=self.device)
         distributed.all_reduce(flag)
         return bool(flag.item())
+
+    def save(self, state: dict[str, Any], file: Path) -> None:
+        """The first process writes it, whole or not at all."""
+        if self.first:
+            part = file.with_suffix(".part")
+            torch.save(state, part)
+            part.replace(file)
 
     def average_gradients(self, module: nn.Module) -> None:
         """The mean over all processes, in one message."""

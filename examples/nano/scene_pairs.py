@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -31,18 +32,26 @@ class ScenePairs:
 
 def read_pairs(folder: str | Path, limit: int | None = None, shared: bool = False) -> ScenePairs:
     """All the scenes of a run's shards, or its first `limit`; `shared`: torchrun's processes have some shards each."""
-    pictures: list[np.ndarray] = []
-    pairs = ScenePairs(torch.empty(0))
+    pixels, records = read_scenes(folder, limit, shared)
+    return ScenePairs(
+        pixels,
+        [[entry["text"] for entry in record["captions"]] for record in records],
+        [record["negatives"] for record in records],
+        [Facts.model_validate(record["facts"]) for record in records],
+    )
+
+
+def read_scenes(
+    folder: str | Path, limit: int | None = None, shared: bool = False
+) -> tuple[torch.Tensor, list[dict[str, Any]]]:
+    """The same as pixels, uint8 [n, 3, 64, 64], and whole records."""
+    pictures, records = [], []
     for sample in _samples(folder, shared):
         pictures.append(np.asarray(PIL.Image.open(io.BytesIO(sample["jpg"])).convert("RGB")))
-        record = json.loads(sample["json"])
-        pairs.captions.append([entry["text"] for entry in record["captions"]])
-        pairs.negatives.append(record["negatives"])
-        pairs.facts.append(Facts.model_validate(record["facts"]))
-        if len(pairs) == limit:
+        records.append(json.loads(sample["json"]))
+        if len(records) == limit:
             break
-    pairs.pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-    return pairs
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), records
 
 
 def _samples(folder: str | Path, shared: bool) -> Iterator[dict[str, bytes]]:

@@ -148,13 +148,10 @@ class Training(nn.Module):
         self.ranks.wait()
 
     def _save(self) -> None:
-        if not self.ranks.first:
-            return
         state = {"model": self.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
-        part = self.state_file.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.state_file)
-        clip_model.save_weights(self.options.folder, self.model, torch.float16)
+        self.ranks.save(state, self.state_file)
+        if self.ranks.first:
+            clip_model.save_weights(self.options.folder, self.model, torch.float16)
 
     def _log(self, **values: Any) -> None:
         self.ranks.say(json.dumps(values))
@@ -180,7 +177,7 @@ class TokenizedScenes:
             self._true.append(range(start, start + len(true)))
             self._false.append(range(start + len(true), len(captions)))
             self._weights.append(torch.tensor([NEGATIVE_WEIGHTS[change] for change in false]))
-        self._ids = torch.cat([tokenizer(captions[i : i + 1000]) for i in range(0, len(captions), 1000)]).short()
+        self._ids = clip_model.token_ids(tokenizer, captions)
         self._claims = Claims.of(captions, tokenizer.tokenizer).by_end
 
     def batch(self, scenes: list[int], generator: torch.Generator) -> tuple[Tensor, FactTargets]:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from examples.nano import clip_model
 from examples.nano.claims import Claims
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import ScenePairs, normalised, read_pairs
 
 TOWERS = ("image", "text")
@@ -93,10 +94,9 @@ class TowerTraining(nn.Module):
         return float(loss.detach())
 
     def _save(self) -> None:
-        state = {"model": self.model.state_dict(), "heads": self.heads.state_dict()}
-        part = self.state_file.with_suffix(".part")
-        torch.save({**state, "optimizer": self.optimizer.state_dict(), "step": self.step}, part)
-        part.replace(self.state_file)
+        state: dict[str, Any] = {"model": self.model.state_dict(), "heads": self.heads.state_dict()}
+        state |= {"optimizer": self.optimizer.state_dict(), "step": self.step}
+        Ranks(rank=0, count=1, device="cpu").save(state, self.state_file)
 
 
 class ImageLesson:
@@ -119,7 +119,7 @@ class TextLesson:
         captions = [text for own in pairs.captions for text in own]
         captions += [text for own in pairs.negatives for text in own.values()]
         self._claims = Claims.of(captions, tokenizer.tokenizer)
-        self._tokens = torch.cat([tokenizer(captions[i : i + 1000]) for i in range(0, len(captions), 1000)]).short()
+        self._tokens = clip_model.token_ids(tokenizer, captions)
 
     def loss(self, model: Any, heads: FactHeads, batch: int, generator: torch.Generator) -> Tensor:
         chosen = torch.randint(len(self._tokens), (batch,), generator=generator)

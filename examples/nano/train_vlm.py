@@ -9,7 +9,6 @@ transformers' Trainer teaches the whole model to speak.
 """
 
 import argparse
-import io
 import json
 import random
 import time
@@ -17,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 import transformers
-import webdataset as wds
 from torch import nn
 from torch.nn import functional
 
@@ -28,7 +25,7 @@ from examples.nano import vlm_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.ranks import Ranks
-from examples.nano.scene_pairs import normalised
+from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.vlm_data import PackedScenes, collate, tokenize, turns
 from mmsynth.facts import Facts
 
@@ -62,18 +59,6 @@ def main() -> None:
     if time.monotonic() < stop_at:
         rows = PackedScenes(pixels, tokenize(records, processor.tokenizer, options.seed), processor.tokenizer)
         learn_to_speak(options, model, rows, ranks, stop_at)
-
-
-def read_scenes(folder: Path, limit: int | None = None) -> tuple[torch.Tensor, list[dict[str, Any]]]:
-    """uint8 [n, 3, 64, 64] and the records."""
-    shards = sorted(str(path) for path in folder.glob("*.tar"))
-    pictures, records = [], []
-    for sample in wds.WebDataset(shards, shardshuffle=False, nodesplitter=iter):
-        pictures.append(np.asarray(PIL.Image.open(io.BytesIO(sample["jpg"])).convert("RGB")))
-        records.append(json.loads(sample["json"]))
-        if len(records) == limit:
-            break
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous(), records
 
 
 def texts_of(records: list[dict[str, Any]], seed: int) -> list[str]:
@@ -142,12 +127,8 @@ class TowerTraining(nn.Module):
         return functional.cross_entropy(said.flatten(0, 2), truth.flatten())
 
     def _save(self) -> None:
-        if not self.ranks.first:
-            return
         state = {"model": self.state_dict(), "optimizer": self.optimizer.state_dict(), "step": self.step}
-        part = self.state_file.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.state_file)
+        self.ranks.save(state, self.state_file)
 
 
 class StopAt(transformers.TrainerCallback):

@@ -129,4 +129,4 @@ def load(folder: Path) -> tuple[Any, Any]:
 
 def feature_map(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     """What the tower sees, [batch, 192, 8, 8]."""
-    return model.model.vision_tower(pixels, return_dict=True).last_hidden_state  # type: ignore[no-any-return]
+    return model.model.vision_tower(pixels, return_dict=True).last_hidden_state  # type: ignore[no-any-return]  # untyped

@@ -25,6 +25,7 @@ class FirstTokenBlock(nn.Module):
     def forward(self, x: Tensor, *_unused: object, attn_mask: None = None) -> Tensor:
         block, attended = self._block, self._block.ln_1(x)
         first = x[:, :1] + block.ls_1(block.attention(attended[:, :1], attended, attended, attn_mask))
+        # open_clip's blocks have no types either: it is a tensor
         return first + block.ls_2(block.mlp(block.ln_2(first)))  # type: ignore[no-any-return]
 
 

@@ -1,6 +1,7 @@
 """The nano models' training scripts: they run on shards of ours, stop and go on, and teach what they say they teach."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from examples.nano import clip_model, train_clip, vlm_data, vlm_model
 from examples.nano.claims import Claims
 from examples.nano.fact_heads import SIDES, FactHeads, FactTargets, cells_of
-from examples.nano.scene_pairs import normalised, read_pairs
-from examples.nano.train_vlm import read_scenes, texts_of
+from examples.nano.scene_pairs import normalised, read_pairs, read_scenes
+from examples.nano.train_vlm import texts_of
 
 
 def train(monkeypatch: pytest.MonkeyPatch, shards: Path, folder: Path, steps: int) -> dict[str, torch.Tensor]:
@@ -24,8 +25,10 @@ def train(monkeypatch: pytest.MonkeyPatch, shards: Path, folder: Path, steps: in
     return dict(torch.load(folder / "training.pt", weights_only=True)["model"])
 
 
-def stop_after(steps: int, training: train_clip.Training, step: object) -> dict[str, float]:
-    losses = step(training)  # type: ignore[operator]
+def stop_after(
+    steps: int, training: train_clip.Training, step: Callable[[train_clip.Training], dict[str, float]]
+) -> dict[str, float]:
+    losses = step(training)
     if training.step == steps:
         training.options.minutes = training.options.steps = steps
     return dict(losses)
