@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from examples.nano import judge
 from examples.nano.fact_heads import SIDES, FactTargets, look_of
 from mmsynth_captioners.facts.english import OPPOSITES
+from mmsynth_renderers.scenes import judge
 from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS
 
 _NEVER = 10_000

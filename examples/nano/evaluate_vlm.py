@@ -18,14 +18,14 @@ from typing import Any
 import PIL.Image
 import torch
 
-from examples.nano import judge
 from examples.nano.scene_pairs import read_scenes
 from mmsynth.facts import Facts
 from mmsynth_captioners.generation import TextGenerator
 from mmsynth_captioners.prompting import CAPTION_PROMPT
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
+from mmsynth_renderers.scenes import judge
 
-_DETAILED = "Describe this image in detail."
+DETAILED = "Describe this image in detail."
 
 
 def main() -> None:
@@ -53,16 +53,16 @@ def evaluate(
     images = [PIL.Image.fromarray(picture) for picture in pixels.permute(0, 2, 3, 1).numpy()]
     scenes = [Facts.model_validate(record["facts"]) for record in records]
     started = time.monotonic()
-    captions = _say(stage.generator, images, [CAPTION_PROMPT] * len(images), batch)
+    captions = say(stage.generator, images, [CAPTION_PROMPT] * len(images), batch)
     rate = len(images) / (time.monotonic() - started)
-    detailed = _say(stage.generator, images, [_DETAILED] * len(images), batch)
+    detailed = say(stage.generator, images, [DETAILED] * len(images), batch)
     for facts, caption, more in list(zip(scenes, captions, detailed, strict=True))[:show]:
         print(
             f"{[(g.count, g.size, g.colour, g.kind) for g in facts.objects]}, {facts.background}\n  {caption}\n  {more}"
         )
     said = [(judge.read(text), facts) for text, facts in zip(captions + detailed, scenes * 2, strict=True)]
-    true = _shares(verdict for text, facts in said for verdict in judge.statements(text, facts))
-    whole = _shares(verdict for text, facts in said[len(scenes) :] for verdict in judge.stated(text, facts))
+    true = shares(verdict for text, facts in said for verdict in judge.statements(text, facts))
+    whole = shares(verdict for text, facts in said[len(scenes) :] for verdict in judge.stated(text, facts))
     answers = _answers(stage.generator, images, records, scenes, batch)
     figures = {f"caption_{sort}": share for sort, share in true.items()}
     figures |= {f"states_{sort}": share for sort, share in whole.items()}
@@ -78,18 +78,18 @@ def _answers(
     batch: int,
 ) -> dict[str, float]:
     asked = [(i, pair) for i, record in enumerate(records) for pair in record["qa"]]
-    answers = _say(generator, [images[i] for i, _ in asked], [pair["question"] for _, pair in asked], batch)
-    return _shares(
+    answers = say(generator, [images[i] for i, _ in asked], [pair["question"] for _, pair in asked], batch)
+    return shares(
         (pair["kind"], judge.is_right(pair["kind"], pair["question"], answer, pair["answer"], scenes[i]))
         for (i, pair), answer in zip(asked, answers, strict=True)
     )
 
 
-def _say(generator: TextGenerator, images: list[PIL.Image.Image], prompts: list[str], batch: int) -> list[str]:
+def say(generator: TextGenerator, images: list[PIL.Image.Image], prompts: list[str], batch: int) -> list[str]:
     return generator.generate(images, prompts, [0] * len(images), batch)
 
 
-def _shares(verdicts: Iterable[tuple[str, bool]]) -> dict[str, float]:
+def shares(verdicts: Iterable[tuple[str, bool]]) -> dict[str, float]:
     """By sort, and `all` together."""
     counted: dict[str, list[bool]] = defaultdict(list)
     for sort, true in verdicts:

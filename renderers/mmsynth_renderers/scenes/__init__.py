@@ -6,14 +6,16 @@ grammar.py      random scenes, and the prompt that states one
 layout.py       where the objects go
 draw.py         from facts to pixels
 negatives.py    the same scene with one thing changed
-stages.py       the source and the renderer
+pixels.py       from pixels back to facts
+judge.py        whether what is said of a scene is true
+stages.py       the source, the renderer and the filter
 """
 
 from mmsynth_renderers.scenes.draw import draw, lay_out
 from mmsynth_renderers.scenes.grammar import prompt, random_facts
 from mmsynth_renderers.scenes.negatives import hard_negatives
 from mmsynth_renderers.scenes.shapes import KINDS
-from mmsynth_renderers.scenes.stages import SceneRenderer, SceneSource
+from mmsynth_renderers.scenes.stages import SceneRenderer, SceneSource, SceneTruth
 from mmsynth_renderers.scenes.vocabulary import BACKGROUNDS, COLOURS
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "KINDS",
     "SceneRenderer",
     "SceneSource",
+    "SceneTruth",
     "draw",
     "hard_negatives",
     "lay_out",

@@ -40,7 +40,7 @@ def lay_out(facts: Facts, seed: int) -> Scene:
 
 def draw(scene: Scene, size: int) -> tuple[PIL.Image.Image, Facts]:
     """The picture, `size` pixels square, and the facts with the boxes of what was drawn."""
-    picture = _background(scene.facts.background, size).copy()
+    picture = background_picture(scene.facts.background, size).copy()
     groups, scale = [], size / UNITS
     for group, places in zip(scene.facts.objects, scene.places, strict=True):
         colour = COLOURS[group.colour]
@@ -67,7 +67,8 @@ def _fractions(size: int) -> list[float]:
 
 
 @lru_cache(maxsize=64)
-def _background(name: str, size: int) -> PIL.Image.Image:
+def background_picture(name: str, size: int) -> PIL.Image.Image:
+    """The background alone, without objects."""
     background = BACKGROUNDS[name]
     picture = PIL.Image.new("RGB", (size, size), background.tones[0])
     if background.pattern == "plain":

@@ -5,6 +5,7 @@ Knows what a scene may hold and how English says it. Knows nothing of places or 
 
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mmsynth.facts import Absent, Facts, ObjectFacts, Relation
 from mmsynth_renderers.scenes import layout
@@ -27,12 +28,31 @@ _ABSENT = 4
 Group = tuple[str, str]  # kind and colour
 
 
-def random_facts(rng: random.Random, max_groups: int = MAX_GROUPS) -> Facts:
-    """A scene that can be drawn: up to `max_groups` groups that differ in kind or colour, with their relations."""
+class World(NamedTuple):
+    """What random scenes hold: which kinds of object, how many groups of like objects, how many in a group."""
+
+    kinds: tuple[str, ...] = KINDS
+    max_groups: int = MAX_GROUPS
+    max_count: int = MAX_COUNT
+
+
+#: name → world; `nano` is the part that nano-diffusion was taught to draw
+WORLDS = {
+    "whole": World(),
+    "nano": World(
+        ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon", "tree", "fish"),
+        max_groups=2,
+        max_count=3,
+    ),
+}
+
+
+def random_facts(rng: random.Random, world: World = WORLDS["whole"]) -> Facts:
+    """A scene that can be drawn: groups that differ in kind or colour, with their relations."""
     background = rng.choice(_BACKGROUND_NAMES)
-    groups = rng.choices(range(1, max_groups + 1), _GROUPS_WEIGHTS[:max_groups])[0]
-    looks = _random_looks(rng, groups, visible_colours(background))
-    counts = [rng.randint(1, MAX_COUNT) for _ in looks]
+    groups = rng.choices(range(1, world.max_groups + 1), _GROUPS_WEIGHTS[: world.max_groups])[0]
+    looks = _random_looks(rng, groups, world.kinds, visible_colours(background))
+    counts = [rng.randint(1, world.max_count) for _ in looks]
     relations = _random_relations(rng, groups)
     sizes = _sizes_that_fit(rng, counts, relations)
     objects = tuple(
@@ -42,10 +62,10 @@ def random_facts(rng: random.Random, max_groups: int = MAX_GROUPS) -> Facts:
     return Facts(background=background, objects=objects, relations=relations, absent=random_absent(rng, looks))
 
 
-def _random_looks(rng: random.Random, groups: int, colours: Sequence[str]) -> list[Group]:
+def _random_looks(rng: random.Random, groups: int, kinds: Sequence[str], colours: Sequence[str]) -> list[Group]:
     looks: list[Group] = []
     while len(looks) < groups:
-        kind, colour = rng.choice(KINDS), rng.choice(colours)
+        kind, colour = rng.choice(kinds), rng.choice(colours)
         # a kind or a colour that comes twice is what makes a scene worth reading closely
         if looks and rng.random() < 0.3:
             kind, colour = (looks[-1][0], colour) if rng.random() < 0.5 else (kind, looks[-1][1])

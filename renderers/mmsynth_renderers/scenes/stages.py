@@ -1,18 +1,19 @@
-"""The scene world as plugins: the source that thinks up scenes, and the renderer that draws them."""
+"""The scene world as plugins: the source that thinks up scenes, the renderer that draws them, and the filter that
+knows whether what is said of them is true."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from mmsynth.errors import SampleError
 from mmsynth.facts import Facts
 from mmsynth.image import Image
-from mmsynth.sample import Result, Sample
+from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.seeds import rng_for
 from mmsynth.sources.base import Slice, Source
-from mmsynth.stage import Renderer
-from mmsynth_renderers.scenes import grammar
+from mmsynth.stage import Filter, Renderer
+from mmsynth_renderers.scenes import grammar, judge, pixels
 from mmsynth_renderers.scenes.draw import Scene, draw, lay_out
 from mmsynth_renderers.scenes.layout import MIN_PIXELS
 from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS
@@ -26,6 +27,7 @@ class SceneSource(Source):
 
     n: int = Field(ge=1, description="how many scenes")
     seed: int = 0
+    world: Literal["whole", "nano"] = Field("whole", description="nano: the part of it that nano-diffusion can draw")
     max_groups: int = Field(MAX_GROUPS, ge=1, le=MAX_GROUPS, description="the most groups of like objects in a scene")
 
     def count(self) -> int:
@@ -44,7 +46,9 @@ class SceneSource(Source):
         """Scene number `index`, not drawn yet."""
         key = f"{index:09d}"
         rng = rng_for(self.seed, "scenes", key)
-        facts = grammar.random_facts(rng, self.max_groups)
+        world = grammar.WORLDS[self.world]
+        world = world._replace(max_groups=min(self.max_groups, world.max_groups))
+        facts = grammar.random_facts(rng, world)
         source = {"kind": "scenes", "seed": self.seed, "index": index}
         sample = Sample(key, record={"facts": facts.model_dump(mode="json"), "source": source})
         return sample.with_caption(grammar.prompt(facts, rng), origin="prompt")
@@ -76,3 +80,32 @@ class SceneRenderer(Renderer):
         picture, facts = draw(scene, self.size)
         drawn = sample.with_image(Image.from_pixels(picture))
         return drawn.with_record(facts=facts.model_dump(mode="json"))
+
+
+class SceneTruth(Filter):
+    """Score how much of what the caption says of a scene is true of its pixels, from 0 to 1, as `truth`.
+
+    By connected components, colours and silhouettes, without any learned part; so it can judge what learned models
+    draw and say. Knows the words and looks of the scene world only: a caption that states nothing of it scores 0.
+    The record keeps the count: `record["truth"] = {"stated": 7, "true": 6}`. With `min` lower ones are dropped as
+    `untrue`.
+    """
+
+    min: float | None = Field(None, ge=0, le=1, description="the least share; None: score only")
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("truth",)
+
+    def prepare(self, sample: Sample) -> Facts:
+        if sample.image is None:
+            raise SampleError("no_image", "there is no picture to compare the caption with")
+        return pixels.facts_of(sample.image.pixels())
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Facts]) -> list[Result]:
+        return [self._judged(sample, facts) for sample, facts in zip(batch, prepared, strict=True)]
+
+    def _judged(self, sample: Sample, facts: Facts) -> Result:
+        verdicts = [true for _, true in judge.statements(judge.read(sample.caption or ""), facts)]
+        share = sum(verdicts) / max(1, len(verdicts))
+        scored = sample.with_scores(truth=share).with_record(truth={"stated": len(verdicts), "true": sum(verdicts)})
+        return Dropped("untrue", scored) if self.min is not None and share < self.min else scored

@@ -4,11 +4,10 @@ import random
 
 import pytest
 
-from examples.nano import judge
 from mmsynth.facts import Facts
 from mmsynth_captioners.facts import write_caption
 from mmsynth_captioners.facts.questions import write_questions
-from mmsynth_renderers.scenes import hard_negatives
+from mmsynth_renderers.scenes import hard_negatives, judge
 from mmsynth_renderers.scenes.draw import draw, lay_out
 from mmsynth_renderers.scenes.grammar import random_facts
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from mmsynth.facts import Facts, ObjectFacts
-from mmsynth_captioners.facts.english import OPPOSITES, plural
 from mmsynth_renderers.scenes.shapes import KINDS
-from mmsynth_renderers.scenes.vocabulary import BACKGROUNDS, COLOURS
+from mmsynth_renderers.scenes.vocabulary import BACKGROUNDS, COLOURS, OPPOSITES, plural
 
 _SINGULAR = {form: kind for kind in KINDS for form in (plural(kind), kind)}
 _COUNTS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5}
