@@ -4,6 +4,7 @@ Importing this loads no torch. Loading weights is each stage's own business, wit
 """
 
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from mmsynth.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 _WHOLE_FILE_BYTES = 64 * 2**20
@@ -63,6 +66,16 @@ def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> M
             f"{first_line} (check the name, the network and HF_TOKEN, or use a local folder or 'nano')"
         ) from error
     return ModelFiles(model, Path(folder), Path(folder).name)
+
+
+def tell_of_nano(stage: str, real: str) -> None:
+    """Say in one line that `stage` runs on its nano model, and name a `real` one."""
+    log.info(
+        "%s runs on 'nano', the small offline default, which knows drawn scenes and nothing else; "
+        "name a real model for the rest, such as model='%s'",
+        stage,
+        real,
+    )
 
 
 def _folder_revision(folder: Path) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import SampleError
-from mmsynth.models import ModelInfo, resolve_dtype
+from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
 from mmsynth.sample import Sample
 from mmsynth.stage import Captioner
 from mmsynth_captioners.generation import TextGenerator, find_checkpoint, load_checkpoint
@@ -45,6 +45,8 @@ class ModelCaptioner(Captioner):
 
     def setup(self, device: str) -> None:
         found = find_checkpoint(self.model, self.revision, self.trust_remote_code)
+        if self.model == "nano":
+            tell_of_nano(self.label, "HuggingFaceTB/SmolVLM-256M-Instruct")
         dtype = resolve_dtype(self.dtype, device)
         decoding = Decoding(self.max_new_tokens, self.temperature, self.top_p, self.top_k)
         model, processor = load_checkpoint(found, device, dtype, self.trust_remote_code)

@@ -10,6 +10,7 @@ pairs with another scene's caption above it. `wins_…`: how often its own capti
 
 import argparse
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +51,11 @@ def evaluate(folder: Path, pairs: ScenePairs) -> dict[str, float]:
     """All figures, from the folder's weights as they would be loaded by anyone."""
     model, tokenizer = clip_model.load(folder)
     model.eval()
+    started = time.monotonic()
     pictures = encode_pictures(model, pairs.pixels)
     # the second caption of each scene is the full one
     true = encode_texts(model, tokenizer, [captions[1] for captions in pairs.captions])
+    rate = len(pairs) / (time.monotonic() - started)
     scores = pictures @ true.T
     own = scores.diagonal()
     shifted = (pictures * true.roll(1, 0)).sum(-1)
@@ -69,7 +72,7 @@ def evaluate(folder: Path, pairs: ScenePairs) -> dict[str, float]:
         false = (pictures[having] * texts).sum(-1)
         figures[f"auc_{change}"] = auc(own[having], false)
         figures[f"wins_{change}"] = float((own[having] > false).float().mean())
-    return {name: round(value, 4) for name, value in figures.items()}
+    return {name: round(value, 4) for name, value in figures.items()} | {"pairs_per_second": round(rate, 1)}
 
 
 def auc(true: torch.Tensor, false: torch.Tensor) -> float:

@@ -27,6 +27,7 @@ from examples.nano.scene_pairs import read_scenes
 from mmsynth.facts import Facts
 from mmsynth.shards.contact_sheet import write_contact_sheet
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
+from mmsynth_renderers.diffusion import NANO_GUIDANCE, NANO_STEPS
 from mmsynth_renderers.scenes import judge, pixels
 
 _SEED = 4
@@ -42,34 +43,31 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--sheet", type=Path, help="write a picture of the first 48 here")
     options = parser.parse_args()
-    figures = evaluate(options)
+    figures = evaluate(options.model, options.vlm, options.prompts, options.best_of, options.sheet)
     for name, value in figures.items():
         print(f"{name:24} {value:.4f}")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
 
 
-def evaluate(options: argparse.Namespace) -> dict[str, float]:
+def evaluate(model: str, vlm: str, n: int, best_of: int = 200, sheet: Path | None = None) -> dict[str, float]:
+    """All figures. `vlm` none: without those that it sees; `best_of`: prompts that four candidates are drawn of."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = _evaluate_drawn(options, Path(folder) / "one")
-        if options.best_of:
-            for name, candidates in (("one", 1), ("best", _CANDIDATES)):
-                drawn = draw(options.model, options.best_of, Path(folder) / f"{name}_of_4", candidates)
+        started = time.monotonic()
+        pictures, records = draw(model, n, Path(folder) / "drawn")
+        figures = {"images_per_second": len(records) / (time.monotonic() - started)}
+        if sheet:
+            drawn = mm.read(Path(folder) / "drawn").take(48)
+            write_contact_sheet([sample for sample in drawn if isinstance(sample, mm.Sample)], sheet)
+        figures["found_among_100"] = found_among(pictures, prompts_of(records), 100)
+        figures |= {f"pixels_{sort}": share for sort, share in true_of_pixels(pictures, records).items()}
+        if vlm != "none":
+            figures |= {f"seen_{sort}": share for sort, share in seen_by_vlm(vlm, pictures, records).items()}
+        if best_of:
+            best = draw(model, best_of, Path(folder) / "best", _CANDIDATES)
+            for name, drawn in (("one", (pictures[:best_of], records[:best_of])), ("best", best)):
                 figures |= {f"{name}_of_4_{sort}": share for sort, share in true_of_pixels(*drawn).items()}
     return {name: round(value, 4) for name, value in figures.items()}
-
-
-def _evaluate_drawn(options: argparse.Namespace, out: Path) -> dict[str, float]:
-    started = time.monotonic()
-    pictures, records = draw(options.model, options.prompts, out)
-    figures = {"images_per_second": len(records) / (time.monotonic() - started)}
-    if options.sheet:
-        write_contact_sheet(_samples(out), options.sheet)
-    figures["found_among_100"] = found_among(pictures, prompts_of(records), 100)
-    figures |= {f"pixels_{sort}": share for sort, share in true_of_pixels(pictures, records).items()}
-    if options.vlm != "none":
-        figures |= {f"seen_{sort}": share for sort, share in seen_by_vlm(options.vlm, pictures, records).items()}
-    return figures
 
 
 def draw(model: str, n: int, out: Path, candidates: int = 1) -> tuple[torch.Tensor, list[dict[str, Any]]]:
@@ -77,15 +75,12 @@ def draw(model: str, n: int, out: Path, candidates: int = 1) -> tuple[torch.Tens
     pipeline = mm.scenes(n, seed=_SEED, world="nano")
     if candidates > 1:
         pipeline = pipeline.repeat(candidates)
-    pipeline = pipeline.render("diffusion", model=model, batch_size=16)
+    # a folder of a training is drawn from as the shipped model is
+    pipeline = pipeline.render("diffusion", model=model, steps=NANO_STEPS, guidance=NANO_GUIDANCE, batch_size=16)
     if candidates > 1:
         pipeline = pipeline.filter("clip", model="nano").best_of("clip")
     pipeline.write(out)
     return read_scenes(out)
-
-
-def _samples(out: Path) -> list[Any]:
-    return list(mm.read(str(out)).take(48))
 
 
 def prompts_of(records: list[dict[str, Any]]) -> list[str]:

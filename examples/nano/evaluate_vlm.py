@@ -4,11 +4,13 @@
 
 `caption_…`: the share of the statements of one sort that are true of the scene. `states_…`: the share of the scene's
 facts that a caption asked for in detail states. `answer_…`: the share of right answers to the facts captioner's
-questions, by kind. Everything through the `vlm` stage's own loading and generating.
+questions, by kind. `one_of_4` and `best_of_4`: the share of true statements in captions drawn at a temperature, and in
+the best of four by CLIP score. Everything through the `vlm` stage's own loading and generating.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,6 +20,7 @@ from typing import Any
 import PIL.Image
 import torch
 
+import mmsynth as mm
 from examples.nano.scene_pairs import read_scenes
 from mmsynth.facts import Facts
 from mmsynth_captioners.generation import TextGenerator
@@ -25,6 +28,8 @@ from mmsynth_captioners.prompting import CAPTION_PROMPT
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
 from mmsynth_renderers.scenes import judge
 
+#: at which captions differ enough for the best of several to be better
+_TEMPERATURE = 1.0
 DETAILED = "Describe this image in detail."
 
 
@@ -67,7 +72,22 @@ def evaluate(
     figures = {f"caption_{sort}": share for sort, share in true.items()}
     figures |= {f"states_{sort}": share for sort, share in whole.items()}
     figures |= {f"answer_{kind}": share for kind, share in answers.items()}
+    figures |= {f"{name}_of_4": sampled(model, len(images) // 4, n) for name, n in (("one", 1), ("best", 4))}
     return {**{name: round(value, 4) for name, value in figures.items()}, "captions_per_second": round(rate, 1)}
+
+
+def sampled(model: str, n: int, candidates: int) -> float:
+    """The share of true statements in captions drawn at random, or in the best of several by CLIP score."""
+    pipeline = mm.scenes(n, seed=5).render("scenes")
+    if candidates > 1:
+        pipeline = pipeline.repeat(candidates)
+    pipeline = pipeline.caption("vlm", model=model, temperature=_TEMPERATURE).filter("scene_truth").filter("clip")
+    if candidates > 1:
+        pipeline = pipeline.best_of("clip")
+    with tempfile.TemporaryDirectory() as folder:
+        pipeline.write(folder)
+        found = [record["truth"] for record in read_scenes(folder)[1]]
+    return sum(truth["true"] for truth in found) / sum(truth["stated"] for truth in found)
 
 
 def _answers(

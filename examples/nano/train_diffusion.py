@@ -30,12 +30,12 @@ from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.train_autoencoder import any_process, save_state, side_by_side
 from mmsynth.facts import Facts
+from mmsynth_renderers.diffusion import NANO_GUIDANCE, NANO_STEPS
 
 #: share of the prompts that are left out, so that the model can be guided
 _UNPROMPTED = 0.1
 _PLAN_WEIGHT = 0.05
 _EMA_DECAY = 0.999
-GUIDANCE, STEPS = 3.0, 12
 
 
 def main() -> None:
@@ -202,9 +202,8 @@ class Training:
         pipeline.set_progress_bar_config(disable=True)
         prompts = [texts[0] for texts in scenes.texts[:24]]
         generators = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
-        drawn = pipeline(
-            prompts, num_inference_steps=STEPS, guidance_scale=GUIDANCE, generator=generators, output_type="pt"
-        ).images
+        arguments: dict[str, Any] = {"num_inference_steps": NANO_STEPS, "guidance_scale": NANO_GUIDANCE}
+        drawn = pipeline(prompts, generator=generators, output_type="pt", **arguments).images
         self.average.restore(unet.parameters())
         side_by_side(self.options.folder / "samples.png", 2 * drawn.float() - 1)
 

@@ -4,7 +4,6 @@ Knows samples and bounds. Which models there are is in `_clip_find`, the arithme
 become tokens in `_clip_text`.
 """
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from typing import Any, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import SampleError
-from mmsynth.models import ModelInfo, resolve_dtype
+from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
 from mmsynth_filters._clip_find import find
 from mmsynth_filters._clip_model import ClipModel, Pixels, load_tokenizer
 from mmsynth_filters._clip_text import Caption, CaptionReader
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +73,7 @@ class ClipScore(Filter):
     def setup(self, device: str) -> None:
         found = find(self.model, self.revision)
         if self.model == "nano":
-            log.info(
-                "clip scores with 'nano', the small offline default that knows drawn scenes; for photographs give "
-                "a real model, such as model='ViT-B-32/laion2b_s34b_b79k'"
-            )
+            tell_of_nano(self.label, "ViT-B-32/laion2b_s34b_b79k")
         dtype = resolve_dtype(self.dtype, device)
         tokenizer = load_tokenizer(found)
         self._clip = ClipModel(found, device, dtype)

@@ -1,7 +1,7 @@
-"""The demo: scenes drawn, captioned and asked about; one caption in five swapped; the CLIP filter has to find those.
+"""The demo: prompts drawn, captioned and asked about by learned models; one caption in five swapped; CLIP filters.
 
-Everything is offline and real: the scenes, the nano CLIP model, the shards, and the planted truth that the verdict is
-measured against. The stages come from plugins by name, as in anybody's recipe.
+Everything is offline and real: the three nano models, the shards, and two truths that the verdict is measured against,
+the planted one and that of the pixels. The stages come from plugins by name, as in anybody's recipe.
 """
 
 import json
@@ -21,6 +21,8 @@ from mmsynth.stage import Captioner, Stage
 #: between nano CLIP's scores of true and of swapped captions
 MIN_SCORE = 0.35
 _SHARE_SWAPPED = 0.2
+_SCENES_SEED = 2026
+_QUESTIONS = ["What objects are there?", "How many objects are there?", "What is the background like?"]
 
 
 class SwappedCaptions(Captioner):
@@ -58,21 +60,27 @@ class SwappedCaptions(Captioner):
 def demo_pipeline(n: int) -> Pipeline:
     """The demo's recipe."""
     return (
-        scenes(n, seed=2026)
-        .render("scenes", size=64)
-        .caption("facts", qa=4)
-        .caption(SwappedCaptions(n=n, scenes_seed=2026))
-        .filter("clip", model="nano", min=MIN_SCORE)
+        scenes(n, seed=_SCENES_SEED, world="nano")
+        .render("diffusion", batch_size=16)
+        .caption("vlm", batch_size=32)
+        .caption("ask", questions=_QUESTIONS, batch_size=32)
+        .caption(SwappedCaptions(n=n, scenes_seed=_SCENES_SEED))
+        .filter("scene_truth")
+        .filter("clip", min=MIN_SCORE)
     )
 
 
 def run_demo(out: Path, n: int) -> None:
     """Run the demo into `out`, and tell what came of it."""
-    show.say(f"drawing {n} scenes, swapping one caption in five, filtering by CLIP score at {MIN_SCORE}")
-    with show.progress("scenes") as on_progress:
-        report = demo_pipeline(n).write(out, on_progress=on_progress, samples_per_shard=200)
+    show.say(
+        f"{n} prompts: nano-diffusion draws, nano-vlm captions and answers, one caption in five is swapped, "
+        f"nano CLIP filters at {MIN_SCORE}"
+    )
+    with show.progress("samples") as on_progress:
+        report = demo_pipeline(n).write(out, on_progress=on_progress, samples_per_shard=100)
     show.report(report)
     show.say(str(verdict(out, n)))
+    show.say(str(truth(out)))
     kept = read_back(out)
     sheet = out / "contact_sheet.png"
     _contact_sheet(kept, sheet)
@@ -93,7 +101,7 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"of {self.swapped} swapped captions the filter dropped {self.found} ({self.found / self.swapped:.0%}); "
-            f"of {self.good} good ones it lost {self.lost} ({self.lost / self.good:.1%})"
+            f"of {self.good} others it dropped {self.lost} ({self.lost / self.good:.1%})"
         )
 
 
@@ -101,18 +109,41 @@ def verdict(out: Path, n: int) -> Verdict:
     """Compare what was kept with what was planted. Which samples were swapped follows from seed and key."""
     stages = demo_pipeline(n).recipe.bound_stages()
     swapper = next(stage for stage in stages if isinstance(stage, SwappedCaptions))
-    keys = [row for row in _rows(out)]
-    swapped = {key for key, _ in keys if swapper.rng(Sample(key)).random() < _SHARE_SWAPPED}
-    found = sum(status == "dropped" for key, status in keys if key in swapped)
-    lost = sum(status == "dropped" for key, status in keys if key not in swapped)
-    return Verdict(len(swapped), found, len(keys) - len(swapped), lost)
+    rows = _rows(out)
+    swapped = {row["key"] for row in rows if swapper.rng(Sample(row["key"])).random() < _SHARE_SWAPPED}
+    dropped = {row["key"] for row in rows if row["status"] == "dropped"}
+    return Verdict(len(swapped), len(swapped & dropped), len(rows) - len(swapped), len(dropped - swapped))
 
 
-def _rows(out: Path) -> list[tuple[str, str]]:
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """By connected components and colours, with nothing learned: how many pairs say nothing false of their picture."""
+
+    pairs: int
+    true: int
+    kept: int
+    kept_true: int
+
+    def __str__(self) -> str:
+        return (
+            f"by their pixels, {self.true} of all {self.pairs} pairs are wholly true ({self.true / self.pairs:.0%}), "
+            f"and {self.kept_true} of the {self.kept} kept ({self.kept_true / max(1, self.kept):.0%})"
+        )
+
+
+def truth(out: Path) -> Truth:
+    judged = [row for row in _rows(out) if row["score_truth"] is not None]
+    true = [row for row in judged if row["score_truth"] == 1]
+    kept, kept_true = (sum(row["status"] == "success" for row in rows) for rows in (judged, true))
+    return Truth(len(judged), len(true), kept, kept_true)
+
+
+def _rows(out: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(path, columns=["key", "status"]) for path in sorted(out.glob("*.parquet"))]
-    return [(row["key"], row["status"]) for table in tables for row in table.to_pylist()]
+    columns = ["key", "status", "score_truth"]
+    tables = [pq.read_table(path, columns=columns) for path in sorted(out.glob("*.parquet"))]
+    return [row for table in tables for row in table.to_pylist()]
 
 
 def read_back(out: Path) -> list[Sample]:

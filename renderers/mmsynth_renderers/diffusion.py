@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from mmsynth.errors import ModelError, PluginError, RecipeError, SampleError
 from mmsynth.image import Image
-from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
+from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype, tell_of_nano
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Renderer
 from mmsynth_renderers.pipeline_files import find_pipeline
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: the arguments of a pipeline's call that this stage sets itself
 _OWN = frozenset({"prompt", "generator", "num_images_per_prompt", "output_type", "return_dict", "latents", "callback"})
+#: what nano-diffusion is drawn with where nothing else is said; a pipeline's own defaults are made for large models
+NANO_STEPS, NANO_GUIDANCE = 12, 3.0
 #: latents are an eighth of the picture
 _PIXELS_PER_LATENT = 8
 
@@ -94,6 +96,8 @@ class DiffusionRenderer(Renderer):
 
     def setup(self, device: str) -> None:
         files, dtype = self._find(), resolve_dtype(self.dtype, device)
+        if self.model == "nano":
+            tell_of_nano(self.label, "stabilityai/sdxl-turbo")
         pipeline = _load(files, dtype, self.variant)
         self._arguments = self._accepted(pipeline)
         if self.scheduler is not None:
@@ -116,7 +120,8 @@ class DiffusionRenderer(Renderer):
             "height": ("size", height),
             "negative_prompt": ("negative_prompt", self.negative_prompt),
         } | {name: (f"extra.{name}", value) for name, value in self.extra.items()}
-        arguments = {name: value for name, (_, value) in chosen.items() if value is not None}
+        own = {"num_inference_steps": NANO_STEPS, "guidance_scale": NANO_GUIDANCE} if self.model == "nano" else {}
+        arguments = own | {name: value for name, (_, value) in chosen.items() if value is not None}
         taken = inspect.signature(pipeline.__call__).parameters
         for name in arguments:
             if name not in taken:

@@ -289,7 +289,7 @@ def test_parameters_that_cannot_be_right_are_refused(parameters: dict[str, Any],
 
 
 def test_a_large_model_says_nothing_about_nano(clip_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="mmsynth_filters"):
+    with caplog.at_level(logging.INFO, logger="mmsynth.models"):
         scorer(clip_folder)
     assert "nano" not in caplog.text
 
@@ -297,7 +297,7 @@ def test_a_large_model_says_nothing_about_nano(clip_folder: Path, caplog: pytest
 def test_nano_is_the_default_says_so_and_tells_right_from_wrong(caplog: pytest.LogCaptureFixture) -> None:
     stage = ClipScore(dtype="float32")
     stage.check()
-    with caplog.at_level(logging.INFO, logger="mmsynth_filters"):
+    with caplog.at_level(logging.INFO, logger="mmsynth.models"):
         stage.setup("cpu")
     assert "'nano', the small offline default" in caplog.text
     assert stage.loaded[0].id == "nano"
