@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmsynth.errors import MMSynthError
     from mmsynth.image import Image
-    from mmsynth.pipeline import Pipeline, prompts, read, scenes, source
+    from mmsynth.pipeline import Pipeline, prompts, read, scenes, select, source
     from mmsynth.recipe import Recipe
     from mmsynth.report import Report
     from mmsynth.sample import Dropped, Sample
@@ -37,6 +37,7 @@ __all__ = [
     "prompts",
     "read",
     "scenes",
+    "select",
     "source",
 ]
 
@@ -47,6 +48,7 @@ _HOMES = {
     "prompts": "pipeline",
     "read": "pipeline",
     "scenes": "pipeline",
+    "select": "pipeline",
     "source": "pipeline",
     "Recipe": "recipe",
     "Report": "report",

@@ -122,6 +122,11 @@ def read(path: str | Path, **parameters: Any) -> Pipeline:
     return source(kind, **{**found, **parameters})
 
 
+def select(*runs: str | Path, **decision: Any) -> Pipeline:
+    """The samples of earlier runs that a decision keeps: select("run/", where="clip >= 0.26", top=0.3, by="clip")."""
+    return source("select", runs=[str(run) for run in runs], **decision)
+
+
 def prompts(path: str | Path, **parameters: Any) -> Pipeline:
     """Read prompts to draw: a text file with one in each line, or jsonl."""
     return source("prompts", path=str(path), **parameters)

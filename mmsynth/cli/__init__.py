@@ -17,8 +17,10 @@ def run(arguments: list[str], debug: bool = False) -> int:
     """Run one command line; gives its exit code. `debug` lets errors through with their traceback."""
     import typer
 
-    from mmsynth.cli.commands import app
+    from mmsynth.cli import selecting
     from mmsynth.errors import MMSynthError
+
+    app = selecting.app
 
     # click's own class, or that of the click inside newer typers
     usage_error = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")

@@ -48,10 +48,10 @@ def run(  # noqa: PLR0913 - a command line's options
     from mmsynth.pipeline import Pipeline
 
     pipeline = Pipeline.from_file(recipe)
-    _write(
+    write(
         pipeline,
         out or pipeline.recipe.out.path,
-        _given(limit=limit, workers=workers, device=device, max_failures=max_failures),
+        given(limit=limit, workers=workers, device=device, max_failures=max_failures),
     )
 
 
@@ -72,11 +72,9 @@ def caption(  # noqa: PLR0913 - a command line's options
     seed: Seed = None,
 ) -> None:
     """Caption the images of SOURCE; captions that came with them are kept beside the new ones."""
-    parameters = _given(model=model, prompt=prompt) | _settings(settings)
-    options = _given(
-        limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard
-    )
-    _write(_pipeline(source, source_settings, seed).caption(captioner, **parameters), out, options)
+    parameters = given(model=model, prompt=prompt) | _settings(settings)
+    options = given(limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard)
+    write(_pipeline(source, source_settings, seed).caption(captioner, **parameters), out, options)
 
 
 @app.command()
@@ -100,11 +98,9 @@ def ask(  # noqa: PLR0913 - a command line's options
     seed: Seed = None,
 ) -> None:
     """Ask a vision-language model about the images of SOURCE: question-answer pairs in each record."""
-    parameters = _given(model=model, questions=question or None, kinds=kind or None) | _settings(settings)
-    options = _given(
-        limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard
-    )
-    _write(_pipeline(source, source_settings, seed).caption("ask", **parameters), out, options)
+    parameters = given(model=model, questions=question or None, kinds=kind or None) | _settings(settings)
+    options = given(limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard)
+    write(_pipeline(source, source_settings, seed).caption("ask", **parameters), out, options)
 
 
 @app.command()
@@ -126,12 +122,10 @@ def render(  # noqa: PLR0913 - a command line's options
 ) -> None:
     """Draw an image for every prompt of SOURCE."""
     name = renderer or ("scenes" if source.startswith("scenes:") else "diffusion")
-    options = _given(
-        limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard
-    )
-    options |= _given(image_format=image_format, quality=quality)
-    parameters = _given(model=model) | _settings(settings)
-    _write(_pipeline(source, source_settings, seed).render(name, **parameters), out, options)
+    options = given(limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard)
+    options |= given(image_format=image_format, quality=quality)
+    parameters = given(model=model) | _settings(settings)
+    write(_pipeline(source, source_settings, seed).render(name, **parameters), out, options)
 
 
 @app.command(name="filter")
@@ -156,11 +150,9 @@ def filter_(  # noqa: PLR0913 - a command line's options
     seed: Seed = None,
 ) -> None:
     """Score the pairs of SOURCE, and drop those out of bounds."""
-    parameters = _given(model=model, min=minimum, max=maximum) | _settings(settings)
-    options = _given(
-        limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard
-    )
-    _write(_pipeline(source, source_settings, seed).filter(filter_name, **parameters), out, options)
+    parameters = given(model=model, min=minimum, max=maximum) | _settings(settings)
+    options = given(limit=limit, workers=workers, device=device, max_failures=max_failures, samples_per_shard=per_shard)
+    write(_pipeline(source, source_settings, seed).filter(filter_name, **parameters), out, options)
 
 
 @app.command()
@@ -206,7 +198,8 @@ def _pipeline(source: str, source_settings: list[str] | None, seed: int | None) 
     return pipeline if seed is None else pipeline.seeded(seed)
 
 
-def _write(pipeline: Any, out: str | Path | None, options: dict[str, Any]) -> None:
+def write(pipeline: Any, out: str | Path | None, options: dict[str, Any]) -> None:
+    """Run the pipeline into `out` with a progress bar, and tell what came of it."""
     from mmsynth.cli import show
     from mmsynth.errors import RecipeError
 
@@ -221,7 +214,8 @@ def _write(pipeline: Any, out: str | Path | None, options: dict[str, Any]) -> No
         raise TooManyFailures(f"every sample failed: {', '.join(report.failed)} (the parquet files have the details)")
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def given(**options: Any) -> dict[str, Any]:
+    """The options that the command line named."""
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -38,6 +38,30 @@ def report(made: Report) -> None:
     _out.print(made.table())
 
 
+def selection(decided: Any) -> None:
+    """What a decision keeps, why the rest goes, and the scores before and after."""
+    table = Table("selection", "samples", min_width=48)
+    table.columns[1].justify = "right"
+    table.add_row("candidates", f"{decided.candidates:,}")
+    for reason, number in decided.dropped.items():
+        table.add_row(f"    {reason}", f"−{number:,}")
+    table.add_row("[green]kept[/]", f"{decided.kept:,}")
+    for name, number in decided.without_score.items():
+        table.add_row(f"[yellow]without a number for {name}[/]", f"{number:,}")
+    for name, when in decided.quantiles.items():
+        for moment, values in when.items():
+            table.add_row(f"{name} {moment}: 5, 25, 50, 75, 95 %", "  ".join(f"{v:.3f}" for v in values.values()))
+    _out.print(table)
+
+
+def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
+    """A query's answer."""
+    table = Table(*names)
+    for row in found:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    _out.print(table)
+
+
 def say(text: str) -> None:
     """One line on stdout."""
     _out.print(text)

@@ -40,7 +40,8 @@ class Job:
         return [asdict(model) for stage in self.stages for model in stage.loaded]
 
     def score_names(self) -> list[str]:
-        return [name for stage in self.stages for name in stage.score_names()]
+        given = [*self.source.score_names(), *(name for stage in self.stages for name in stage.score_names())]
+        return list(dict.fromkeys(given))
 
 
 class Watcher(Protocol):

@@ -1,10 +1,12 @@
 """The writer: items in, and for each block one tar, one parquet and one stats file, which commits the shard.
 
 00000.tar           the kept samples: key.jpg, key.txt, key.json, and whatever else they came with
-00000.parquet       one row for every input: key, status, reason, caption, width, height, source, scores
+00000.parquet       one row for every input: key, status, reason, caption, width, height, source, scores, the sha256 of
+                    the image's bytes, and where a kept sample's members start and stop in the tar
 00000_stats.json    counts; written last
 """
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -40,10 +42,14 @@ class ShardWriter:
     def add(self, item: Item) -> None:
         """Write a kept sample's members, and the row of any item."""
         members = encode_members(item.sample, item) if item.is_live and item.sample is not None else None
-        self._rows.append(_row(item, self._scores))
-        self._counts[item.status][item.reason or "success"] += 1
+        row = _row(item, self._scores)
         if members is not None:
-            self._open_tar().write({"__key__": item.key, **members})
+            tar = self._open_tar()
+            row["tar_start"] = tar.tarstream.offset
+            tar.write({"__key__": item.key, **members})
+            row["tar_stop"] = tar.tarstream.offset
+        self._rows.append(row)
+        self._counts[item.status][item.reason or "success"] += 1
 
     def commit(self) -> dict[str, Any]:
         """Put tar, parquet and stats in their places, in this order; gives the stats."""
@@ -132,6 +138,7 @@ def _caption_origin(sample: Sample) -> bool:
 def _schema(scores: Sequence[str]) -> pa.Schema:
     columns = [("key", pa.string()), ("status", pa.string()), ("reason", pa.string()), ("caption", pa.string())]
     columns += [("width", pa.int32()), ("height", pa.int32()), ("source", pa.string()), ("detail", pa.string())]
+    columns += [("sha256", pa.string()), ("tar_start", pa.int64()), ("tar_stop", pa.int64())]
     return pa.schema([*columns, *((SCORE_PREFIX + name, pa.float64()) for name in scores)])
 
 
@@ -145,6 +152,8 @@ def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
     if sample.image is not None:
         with suppress(ImageError):  # what was dropped or failed may have no readable header
             row |= {"width": sample.image.width, "height": sample.image.height}
+            if not sample.image.is_drawn:  # what was dropped before it was encoded has no bytes
+                row["sha256"] = hashlib.sha256(sample.image.data).hexdigest()
     given = sample.record.get("scores", {})
     return row | {SCORE_PREFIX + name: given.get(name) for name in scores if isinstance(given, dict)}
 

@@ -46,6 +46,14 @@ class Source(BaseModel):
         """How many samples there are, if that is cheap to say: for the progress bar."""
         return None
 
+    def score_names(self) -> tuple[str, ...]:
+        """Scores that the samples bring with them: the parquet columns `score_<name>`, beside those of the stages."""
+        return ()
+
+    def summary(self) -> tuple[str, dict[str, Any]] | None:
+        """The name and the JSON of a file that tells about this source, to lie beside run.json."""
+        return None
+
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         """Cut into slices, lazily and always in the same way. Reads no images."""
         raise NotImplementedError(f"{type(self).__name__} must define slices()")

@@ -29,9 +29,10 @@ Group = tuple[str, str]  # kind and colour
 
 
 class World(NamedTuple):
-    """What random scenes hold: which kinds of object, how many groups of like objects, how many in a group."""
+    """What random scenes hold: which kinds and sizes of object, how many groups of like ones, how many in a group."""
 
     kinds: tuple[str, ...] = KINDS
+    sizes: tuple[str, ...] = ("small", "large")
     max_groups: int = MAX_GROUPS
     max_count: int = MAX_COUNT
 
@@ -41,6 +42,7 @@ WORLDS = {
     "whole": World(),
     "nano": World(
         ("circle", "square", "triangle", "star", "heart", "cross", "ring", "moon", "tree", "fish"),
+        sizes=("large",),
         max_groups=2,
         max_count=3,
     ),
@@ -54,7 +56,7 @@ def random_facts(rng: random.Random, world: World = WORLDS["whole"]) -> Facts:
     looks = _random_looks(rng, groups, world.kinds, visible_colours(background))
     counts = [rng.randint(1, world.max_count) for _ in looks]
     relations = _random_relations(rng, groups)
-    sizes = _sizes_that_fit(rng, counts, relations)
+    sizes = _sizes_that_fit(rng, counts, relations, world.sizes)
     objects = tuple(
         ObjectFacts(kind=kind, colour=colour, size=size, count=count)
         for (kind, colour), size, count in zip(looks, sizes, counts, strict=True)
@@ -90,8 +92,10 @@ def _random_relations(rng: random.Random, groups: int) -> tuple[Relation, ...]:
     return tuple(chosen)
 
 
-def _sizes_that_fit(rng: random.Random, counts: Sequence[int], relations: Sequence[Relation]) -> list[str]:
-    sizes = [rng.choice(("small", "large")) for _ in counts]
+def _sizes_that_fit(
+    rng: random.Random, counts: Sequence[int], relations: Sequence[Relation], known: Sequence[str]
+) -> list[str]:
+    sizes = [rng.choice(known) for _ in counts]
     # with any relation turned round, too, so that every scene has a hard negative that can be drawn
     wanted = [relations, *layout.turned_round(relations)]
     # the largest crowd becomes small first: a scene of small objects always fits

@@ -1,0 +1,90 @@
+"""The commands that decide afterwards, from the parquet files of runs: select and query."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mmsynth.cli.commands import PerShard, Workers, app, given, write
+
+Runs = Annotated[list[str], typer.Argument(help="output folders of mmsynth", show_default=False)]
+
+
+class Form(StrEnum):
+    """How a query's answer is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@app.command()
+def select(  # noqa: PLR0913 - a command line's options
+    runs: Runs,
+    out: Annotated[Path, typer.Argument(help="the output folder: even, shuffled shards", show_default=False)],
+    where: Annotated[str | None, typer.Option(help="SQL: clip >= 0.26 and caption_words between 4 and 60")] = None,
+    top: Annotated[float | None, typer.Option(help="the best share (0 to 1) by --by, over all runs")] = None,
+    by: Annotated[str | None, typer.Option(help="a score, a column or an SQL expression: higher is better")] = None,
+    per: Annotated[str | None, typer.Option(help="balance: a column or an SQL expression")] = None,
+    at_most: Annotated[int | None, typer.Option(help="samples for each value of --per")] = None,
+    dedup: Annotated[bool, typer.Option("--dedup", help="keep one of the images that have the same bytes")] = False,
+    sample: Annotated[int | None, typer.Option(help="so many of what is left, at random")] = None,
+    caption_mix: Annotated[str | None, typer.Option(help="captions to train on: synthetic=0.8,original=0.2")] = None,
+    seed: Annotated[int, typer.Option(help="of the random choices and the order")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what would be kept, write nothing")] = False,
+    workers: Workers = None,
+    per_shard: PerShard = None,
+) -> None:
+    """Keep the best of finished runs: decided from scores that are already there, written as even, shuffled shards."""
+    import mmsynth as mm
+    from mmsynth.cli import show
+
+    options = given(where=where, top=top, by=by, per=per, at_most=at_most, sample=sample)
+    mix = {} if caption_mix is None else {"caption_mix": _shares(caption_mix)}
+    pipeline = mm.select(*runs, dedup=dedup, seed=seed, **options, **mix)
+    source: Any = pipeline.recipe.source
+    show.selection(source.decided())
+    if not dry_run:
+        write(pipeline, out, given(workers=workers, samples_per_shard=per_shard))
+
+
+@app.command()
+def query(
+    run: Annotated[str, typer.Argument(help="an output folder of mmsynth")],
+    sql: Annotated[str, typer.Argument(help="one SELECT over the table samples")],
+    form: Annotated[Form, typer.Option("--format", help="how the answer is printed")] = Form.TABLE,
+) -> None:
+    """Ask anything of a run's rows: mmsynth query RUN "select reason, count(*) from samples group by reason"."""
+    from mmsynth.cli import show
+    from mmsynth.selection import Rows
+
+    answer = Rows([run]).query(sql)
+    names = [column[0] for column in answer.description or ()]
+    if form is Form.TABLE:
+        show.rows(names, answer.fetchall())
+        return
+    import csv
+    import sys
+
+    rows = iter(answer.fetchone, None)
+    if form is Form.CSV:
+        lines = csv.writer(sys.stdout, lineterminator="\n")
+        lines.writerow(names)
+        lines.writerows(rows)
+    else:
+        for row in rows:
+            typer.echo(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str))
+
+
+def _shares(text: str) -> dict[str, float]:
+    """synthetic=0.8,original=0.2"""
+    from mmsynth.errors import RecipeError
+
+    try:
+        return {name.strip(): float(share) for name, _, share in (part.partition("=") for part in text.split(","))}
+    except ValueError as error:
+        raise RecipeError(
+            f"--caption-mix takes origin=share pairs, such as synthetic=0.8,original=0.2: {text}"
+        ) from error

@@ -1,0 +1,169 @@
+"""What a selection keeps: a bound, a best share, duplicates, balance, a sample; and why the rest goes.
+
+Decided in this order, each on what the one before it left: `where`, `dedup`, `top`, `per`, `sample`. Knows what the
+rows say; reads no image.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mmsynth.errors import RecipeError
+from mmsynth.report import QUANTILES
+from mmsynth.selection.rows import TABLE, Rows, quoted
+from mmsynth.shards.writer import SCORE_PREFIX
+
+_FETCHED = 10_000
+
+
+class Decision(BaseModel):
+    """Which of the kept samples of some runs go on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    where: str | None = Field(None, description="SQL over the rows: clip >= 0.26 and caption_words between 4 and 60")
+    dedup: bool = Field(False, description="of images with the same bytes, the one that is best by `by`, or the first")
+    top: float | None = Field(None, ge=0, le=1, description="the best share by `by`, over all runs")
+    by: str | None = Field(None, description="a column or an SQL expression: the higher the better")
+    per: str | None = Field(None, description="a column or an SQL expression whose values are kept in balance")
+    at_most: int | None = Field(None, ge=1, description="samples for each value of `per`: the best by `by`, or any")
+    sample: int | None = Field(None, ge=1, description="so many, at random")
+    seed: int = Field(0, description="of the random choices and of the order")
+
+    @model_validator(mode="after")
+    def _parts_belong_together(self) -> Self:
+        if self.top is not None and self.by is None:
+            raise ValueError("top needs by: the score that says which are best, such as by: clip")
+        if (self.per is None) != (self.at_most is None):
+            raise ValueError("per and at_most go together: at most so many for each value")
+        return self
+
+    def decide(self, rows: Rows) -> "Decided":
+        """Carry it out. Raises RecipeError for what the rows do not have, and when nothing is left."""
+        for what in ("where", "by", "per"):
+            if expression := getattr(self, what):
+                rows.check_columns(expression, what)
+        return _Deciding(self, rows).run()
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is left, in the order in which it is written, and why the rest went."""
+
+    rows: Rows
+    #: kept samples of the runs, before anything was decided
+    candidates: int
+    kept: int
+    #: reason → how many went for it
+    dropped: dict[str, int]
+    #: score → quantile → value, of the candidates and of what is left; and how many have no such score
+    quantiles: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    without_score: dict[str, int] = field(default_factory=dict)
+
+    def in_order(self) -> Iterator[tuple[int, int, str, int, int]]:
+        """Run number, shard, key, start and stop in the tar; shuffled by the seed."""
+        found = self.rows.connection.cursor()
+        found.execute("SELECT run_number, shard, key, tar_start, tar_stop FROM kept ORDER BY place, run_number, key")
+        while part := found.fetchmany(_FETCHED):
+            yield from part
+
+
+class _Deciding:
+    """A decision on its way: the table `kept` holds what is left so far."""
+
+    def __init__(self, decision: Decision, rows: Rows) -> None:
+        self._decision, self._rows = decision, rows
+        self._dropped: dict[str, int] = {}
+        self._left = 0
+
+    def run(self) -> Decided:
+        decision = self._decision
+        candidates = self._begin()
+        if decision.dedup:
+            self._keep(
+                "duplicate", f"QUALIFY sha256 IS NULL OR row_number() OVER (PARTITION BY sha256 ORDER BY {_BEST}) = 1"
+            )
+        if decision.top is not None:
+            self._keep(f"without {decision.by}", "WHERE value IS NOT NULL")
+            most = math.floor(decision.top * self._left + 0.5)
+            self._keep("below top", f"QUALIFY row_number() OVER (ORDER BY {_BEST}) <= {most}")
+        if decision.at_most is not None:
+            number = f"row_number() OVER (PARTITION BY per ORDER BY {_BEST})"
+            self._keep(f"over {decision.at_most} per {decision.per}", f"QUALIFY {number} <= {decision.at_most}")
+        if decision.sample is not None:
+            self._keep("not sampled", f"QUALIFY row_number() OVER (ORDER BY {_ANY}) <= {decision.sample}")
+        if self._left == 0:
+            raise RecipeError(self._nothing_left(candidates))
+        return Decided(self._rows, candidates, self._left, self._dropped, self._quantiles(), self._without_score())
+
+    def _begin(self) -> int:
+        """The table `kept` with all that `where` lets through; gives how many there were before."""
+        decision, run = self._decision, self._rows.run
+        if "tar_start" not in self._rows.columns:
+            raise RecipeError(
+                "these shards were written by a version that did not note where samples lie: run it again"
+            )
+        candidates = self._left = self._count(TABLE, "status = 'success'")
+        scores = "".join(f", {quoted(name)} AS {quoted(SCORE_PREFIX + name)}" for name in self._rows.scores)
+        run(
+            # a random place of its own for every sample, the same whatever else is there
+            f"CREATE OR REPLACE TABLE kept AS SELECT run_number, shard, key, tar_start, tar_stop, sha256, "
+            f"md5_number_lower('{decision.seed}:' || run_number || ':' || key) AS place, "
+            f"CAST(({decision.by or 'NULL'}) AS DOUBLE) AS value, ({decision.per or 'NULL'}) AS per{scores} "
+            f"FROM {TABLE} WHERE status = 'success' AND ({decision.where or 'true'})"
+        )
+        self._note("where")
+        return candidates
+
+    def _keep(self, reason: str, clause: str) -> None:
+        self._rows.run(f"CREATE OR REPLACE TABLE kept AS SELECT * FROM kept {clause}")
+        self._note(reason)
+
+    def _note(self, reason: str) -> None:
+        left = self._count("kept")
+        if left < self._left:
+            self._dropped[reason] = self._left - left
+        self._left = left
+
+    def _count(self, table: str, condition: str = "true") -> int:
+        return int(self._one(f"SELECT count(*) FROM {table} WHERE {condition}")[0])
+
+    def _one(self, sql: str) -> tuple[Any, ...]:
+        row = self._rows.run(sql).fetchone()
+        assert row is not None, "an aggregate gives one row"
+        return tuple(row)
+
+    def _nothing_left(self, candidates: int) -> str:
+        if not candidates:
+            return "these runs have kept no sample: there is nothing to select from"
+        most = max(self._dropped, key=lambda reason: self._dropped[reason])
+        return f"nothing is left of {candidates:,} samples: '{most}' removed the most ({self._dropped[most]:,})"
+
+    def _quantiles(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Score → before and after → quantile → value."""
+        found: dict[str, dict[str, dict[str, float]]] = {}
+        for name in self._rows.scores:
+            column = quoted(SCORE_PREFIX + name)
+            tables = {"before": f"{TABLE} WHERE status = 'success'", "after": "kept"}
+            for when, table in tables.items():
+                (values,) = self._one(f"SELECT quantile_cont({column}, {list(QUANTILES)}) FROM {table}")
+                if values is not None:
+                    named = {f"{q:g}": value for q, value in zip(QUANTILES, values, strict=True)}
+                    found.setdefault(name, {})[when] = named
+        return found
+
+    def _without_score(self) -> dict[str, int]:
+        """Samples that have no number for a score: they pass no bound on it."""
+        missing = {
+            name: self._count(TABLE, f"status = 'success' AND {quoted(SCORE_PREFIX + name)} IS NULL")
+            for name in self._rows.scores
+        }
+        return {name: number for name, number in missing.items() if number}
+
+
+#: the best first; of equals, any, but always the same
+_ANY = "place, run_number, key"
+_BEST = "value DESC NULLS LAST, key, run_number"

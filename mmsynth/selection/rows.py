@@ -1,0 +1,152 @@
+"""The rows of one or more runs as a DuckDB table called `samples`: what `select` decides from and `query` asks.
+
+Columns are those of the parquet files, and: `run` (its folder), `shard` (its number), each score under its own name
+too (`clip` for `score_clip`), `caption_words` and `caption_chars`. A score that is no number counts as none. Knows SQL
+and parquet; does not know what is decided.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmsynth import registry
+from mmsynth.errors import PluginError, RecipeError, SourceError
+from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.writer import SCORE_PREFIX
+
+if TYPE_CHECKING:
+    import duckdb
+
+TABLE = "samples"
+
+
+class Rows:
+    """A connection to the rows of `runs`. Raises SourceError for a folder that holds no run, or nothing yet."""
+
+    def __init__(self, runs: Sequence[str | Path]) -> None:
+        import duckdb
+
+        self.runs = [Path(run) for run in runs]
+        self.connection = duckdb.connect()
+        self.connection.execute("SET preserve_insertion_order = false")
+        parts = [self._part(number, run) for number, run in enumerate(self.runs)]
+        self.connection.execute(f"CREATE VIEW stored AS {' UNION ALL BY NAME '.join(parts)}")
+        stored = self.connection.execute("DESCRIBE stored").fetchall()
+        #: scores, without their prefix
+        self.scores = [name.removeprefix(SCORE_PREFIX) for name, *_ in stored if name.startswith(SCORE_PREFIX)]
+        self.connection.execute(self._view({name for name, *_ in stored}))
+        #: every column, in order, that a query may name
+        self.columns = [name for name, *_ in self.connection.execute(f"DESCRIBE {TABLE}").fetchall()]
+        self._lock()
+
+    def _part(self, number: int, run: Path) -> str:
+        """The select of one run's rows: committed shards only."""
+        folder = RunFolder(run)
+        folder.description()  # raises where there is no run
+        files = [str(run / f"{index:05d}.parquet") for index in sorted(folder.committed)]
+        if not files:
+            raise SourceError(f"{run} has no finished shard yet: nothing to decide from")
+        return (
+            f"SELECT *, {number} AS run_number, {_text(str(run))} AS run, "
+            r"CAST(regexp_extract(filename, '(\d+)\.parquet$', 1) AS INTEGER) AS shard "
+            f"FROM read_parquet([{', '.join(map(_text, files))}], filename = true, union_by_name = true)"
+        )
+
+    def _view(self, stored: set[str]) -> str:
+        numbers = "".join(
+            f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END AS {alias}, "
+            for name in self.scores
+            for column in [quoted(SCORE_PREFIX + name)]
+            for alias in (column, quoted(name))
+        )
+        # a score's own name first hides nothing that the table has already
+        clashes = stored & set(self.scores)
+        if clashes:
+            raise SourceError(f"a score is named as a column of every run: {', '.join(sorted(clashes))}")
+        left_out = ["filename", *(SCORE_PREFIX + name for name in self.scores)]
+        words = r"len(string_split_regex(trim(caption), '\s+'))"
+        return (
+            f"CREATE VIEW {TABLE} AS SELECT * EXCLUDE ({', '.join(map(quoted, left_out))}), {numbers}"
+            f"CASE WHEN caption IS NULL OR trim(caption) = '' THEN 0 ELSE {words} END AS caption_words, "
+            "length(caption) AS caption_chars FROM stored"
+        )
+
+    def _lock(self) -> None:
+        """From here on a query reads the runs and nothing else: no other file, no network, no setting."""
+        folders = ", ".join(_text(str(run)) for run in self.runs)
+        self.connection.execute(f"SET allowed_directories = [{folders}]")
+        self.connection.execute("SET enable_external_access = false")
+        self.connection.execute("SET lock_configuration = true")
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def query(self, sql: str) -> "duckdb.DuckDBPyConnection":
+        """The answer to one SELECT over `samples`. Raises RecipeError for anything else, and for unknown columns."""
+        import duckdb
+
+        try:
+            statements = self.connection.extract_statements(sql)
+        except duckdb.Error as error:
+            raise RecipeError(f"this is no SQL: {_first_line(error)}") from error
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise RecipeError(f"a query is one SELECT over the table {TABLE}, such as: SELECT reason, count(*) …")
+        return self.run(sql)
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> "duckdb.DuckDBPyConnection":
+        """Like `query`, for SQL of our own. Errors say what the user can do."""
+        import duckdb
+
+        try:
+            return self.connection.execute(sql, list(parameters))
+        except duckdb.BinderException as error:
+            raise RecipeError(self._unknown_column(error)) from error
+        except duckdb.Error as error:
+            raise RecipeError(f"the query cannot be run: {_first_line(error)}") from error
+
+    def check_columns(self, expression: str, what: str) -> None:
+        """Raise RecipeError where `expression` (of `what`: where, by, per) is no expression over the columns."""
+        import duckdb
+
+        try:
+            statements = self.connection.extract_statements(f"SELECT ({expression}) FROM {TABLE}")
+        except duckdb.Error as error:
+            raise RecipeError(f"{what}: '{expression}' is no SQL expression: {_first_line(error)}") from error
+        if len(statements) != 1:
+            raise RecipeError(f"{what}: '{expression}' must be one expression")
+        self.run(f"SELECT ({expression}) FROM {TABLE} LIMIT 0")
+
+    def _unknown_column(self, error: Exception) -> str:
+        match = re.search(r'[Rr]eferenced column "([^"]+)" (?:was )?not found', str(error))
+        if match is None:
+            return f"the query cannot be run: {_first_line(error)}"
+        name = match[1]
+        there = f"there is no column '{name}' in {', '.join(map(str, self.runs))}: there are {', '.join(self.columns)}"
+        maker = _filter_that_scores(name.removeprefix(SCORE_PREFIX))
+        if maker is None:
+            return there
+        return f"{there}. The filter '{maker}' gives this score: mmsynth filter {self.runs[0]} OUT --filter {maker}"
+
+
+def _filter_that_scores(score: str) -> str | None:
+    """The installed filter that gives a score of this name, as far as its defaults tell."""
+    for name in registry.entry_points("filter"):
+        try:
+            if score in registry.load("filter", name)().score_names():
+                return name
+        except (PluginError, ValueError):  # not installed, or it has a parameter without a default
+            continue
+    return None
+
+
+def quoted(name: str) -> str:
+    """A column's name as SQL reads it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,135 @@
+"""The source `select`: the samples of other runs that a decision keeps, shuffled and in even slices.
+
+Knows where the rows say that a sample lies. Image bytes and other members come as they are; what is decided is
+`decision`'s business.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from mmsynth.errors import SampleError
+from mmsynth.sample import Sample
+from mmsynth.seeds import rng_for
+from mmsynth.selection.decision import Decided, Decision
+from mmsynth.selection.rows import Rows
+from mmsynth.sources import tar
+from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.members import grouped, sample_of
+from mmsynth.sources.unique import UniqueKeys
+
+ORIGINS = ("synthetic", "original", "prompt")
+
+
+class Selection(Source, Decision):
+    """Samples of finished or unfinished runs, decided from their parquet files: no image is read for the decision.
+
+    `runs` are output folders of mmsynth. `caption_mix` says for which share of the samples the caption that training
+    reads is the synthetic one, the original or the prompt, by each sample's own seed; where a sample has none of
+    that origin it keeps the one it has. Every sample's record says what it was selected by.
+    """
+
+    runs: tuple[str, ...] = Field(min_length=1)
+    caption_mix: dict[str, float] | None = Field(None, description="origin → share: {synthetic: 0.8, original: 0.2}")
+
+    _decided: Decided | None = PrivateAttr(default=None)
+
+    @field_validator("runs", mode="before")
+    @classmethod
+    def _one_or_many(cls, runs: Any) -> Any:
+        return (str(runs),) if isinstance(runs, str | Path) else runs
+
+    @field_validator("caption_mix")
+    @classmethod
+    def _mix_is_sound(cls, mix: dict[str, float] | None) -> dict[str, float] | None:
+        if mix is not None:
+            if unknown := sorted(mix.keys() - set(ORIGINS)):
+                raise ValueError(f"no captions of origin {', '.join(unknown)}: there are {', '.join(ORIGINS)}")
+            if not mix or min(mix.values()) < 0 or not math.isclose(sum(mix.values()), 1, abs_tol=1e-6):
+                raise ValueError(f"the shares must add up to 1, got {mix}")
+        return mix
+
+    def check(self) -> None:
+        self.decided()
+
+    def decided(self) -> Decided:
+        """What is kept and why the rest goes; decided once."""
+        if self._decided is None:
+            self._decided = self.decide(Rows(self.runs))
+        return self._decided
+
+    def count(self) -> int | None:
+        return self.decided().kept
+
+    def score_names(self) -> tuple[str, ...]:
+        return tuple(self.decided().rows.scores)
+
+    def slices(self, samples_per_slice: int) -> Iterator[Slice]:
+        """Even ones: none has two samples more than another."""
+        kept = self.decided().kept
+        number = math.ceil(kept / samples_per_slice)
+        rows, keys = self.decided().in_order(), UniqueKeys()
+        for i in range(number):
+            size = kept * (i + 1) // number - kept * i // number
+            picks = [list(next(rows)) for _ in range(size)]
+            renamed = keys.claim([pick[2] for pick in picks])
+            yield Slice({"picks": [[*pick, renamed.get(j)] for j, pick in enumerate(picks)]}, size)
+
+    def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        for run, shard, key, start, stop, renamed in payload["picks"]:
+            path = Path(self.runs[run]) / f"{shard:05d}.tar"
+            found = _read_one(path, start, stop, renamed or key)
+            yield self._mixed(found) if isinstance(found, Sample) else found
+
+    def _mixed(self, sample: Sample) -> Sample:
+        """With the caption that is its turn, and the decision in its record."""
+        selected = self.model_dump(mode="json", exclude_defaults=True, include=set(Decision.model_fields))
+        if self.caption_mix is not None:
+            origin = self._turn(sample.key)
+            texts = [entry["text"] for entry in sample.record.get("captions", ()) if entry.get("origin") == origin]
+            selected["caption"] = origin if texts else "kept"
+            if texts:
+                sample = replace(sample, caption=texts[-1])
+        return sample.with_record(steps=[*sample.record.get("steps", ()), {"stage": "select", **selected}])
+
+    def _turn(self, key: str) -> str:
+        assert self.caption_mix is not None
+        draw = rng_for(self.seed, "caption_mix", key).random()
+        for origin, share in self.caption_mix.items():
+            draw -= share
+            if draw < 0:
+                return origin
+        return next(reversed(self.caption_mix))
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """For workers, which read what they are told to: without the connection."""
+        return {**super().__getstate__(), "__pydantic_private__": {"_decided": None}}
+
+    def summary(self) -> tuple[str, dict[str, Any]]:
+        decided = self.decided()
+        return "selection.json", {
+            "runs": list(self.runs),
+            "decision": self.model_dump(mode="json", exclude_defaults=True, exclude={"runs"}),
+            "candidates": decided.candidates,
+            "kept": decided.kept,
+            "dropped": decided.dropped,
+            "without_score": decided.without_score,
+            "quantiles": decided.quantiles,
+        }
+
+
+def _read_one(path: Path, start: int, stop: int, key: str) -> Sample | Unreadable:
+    shown = f"{path.parent.name}/{path.name}"
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            groups = list(grouped(tar.read(file, start, stop), shown))
+    except (OSError, SampleError) as error:
+        return Unreadable(key, "broken_tar", str(error), shown)
+    if len(groups) != 1:
+        return Unreadable(key, "broken_tar", "the tar is not the one that the parquet file describes", shown)
+    return sample_of(groups[0], key, shown)

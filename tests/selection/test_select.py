@@ -1,0 +1,279 @@
+"""select and query: decided from the parquet files, explained, written whole and shuffled."""
+
+import hashlib
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mmsynth as mm
+from mmsynth.cli import run
+from mmsynth.engine.items import Block, Item
+from mmsynth.errors import RecipeError, SourceError
+from mmsynth.sample import Sample
+from mmsynth.selection import Decision, Rows
+from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.writer import ShardWriter
+from mmsynth.testing import photo_samples
+from tests.engine.run_files import members, records, rows
+
+
+def write_run(folder: Path, samples: Sequence[Sample], scores: Sequence[str] = ("clip",), per_shard: int = 10) -> Path:
+    """A run as the engine leaves it, with scores as given."""
+    made = RunFolder(folder)
+    made.start(mm.scenes(len(samples)).recipe, "cpu")
+    for index, start in enumerate(range(0, len(samples), per_shard)):
+        writer = ShardWriter(folder, Block(index, None, None), scores, [])
+        for sample in samples[start : start + per_shard]:
+            writer.add(Item(sample.key, sample))
+        made.add(index, writer.commit())
+    made.finish(mm.scenes(len(samples)).recipe, "cpu")
+    return folder
+
+
+def scored(n: int = 30, **more: Any) -> list[Sample]:
+    """Photographs with captions of i + 1 words and the CLIP score i / 100."""
+    return [
+        Sample(f"k{i:03d}", photo.image, " ".join(["word"] * (i + 1))).with_scores(clip=i / 100).with_record(**more)
+        for i, photo in enumerate(photo_samples(n))
+    ]
+
+
+def kept(folder: Path) -> set[str]:
+    return {row["key"] for row in rows(folder)}
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "pairs", scored())
+
+
+@pytest.mark.parametrize(
+    ("decision", "expected"),
+    [
+        ({}, range(30)),
+        ({"where": "clip >= 0.2"}, range(20, 30)),
+        ({"where": "clip >= 0.1 and caption_words between 4 and 15"}, range(10, 15)),
+        ({"where": "score_clip < 0.03 or key = 'k029'"}, [0, 1, 2, 29]),
+        ({"top": 0.3, "by": "clip"}, range(21, 30)),
+        ({"top": 1.0, "by": "clip"}, range(30)),
+        ({"top": 0.1, "by": "-clip"}, range(3)),
+        ({"where": "clip >= 0.1", "top": 0.5, "by": "clip"}, range(20, 30)),
+        ({"per": "caption_words % 3", "at_most": 2, "by": "clip"}, range(24, 30)),
+    ],
+)
+def test_a_decision_keeps_what_it_says(
+    pairs: Path, tmp_path: Path, decision: dict[str, Any], expected: Sequence[int]
+) -> None:
+    mm.select(pairs, **decision).write(tmp_path / "out")
+    assert kept(tmp_path / "out") == {f"k{i:03d}" for i in expected}
+
+
+def test_ties_are_settled_by_key_over_all_runs(tmp_path: Path) -> None:
+    same = [sample.with_scores(clip=0.5) for sample in scored(10)]
+    runs = [write_run(tmp_path / name, part) for name, part in (("a", same[5:]), ("b", same[:5]))]
+    mm.select(*runs, top=0.4, by="clip").write(tmp_path / "out")
+    assert kept(tmp_path / "out") == {"k000", "k001", "k002", "k003"}
+
+
+def test_image_bytes_are_untouched_and_shards_are_even_and_shuffled(pairs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mm.select(pairs, where="clip < 0.25", seed=3).write(out, samples_per_shard=10)
+    before, after = members(pairs), members(out)
+    for key, parts in after.items():
+        assert {name: data for name, data in parts.items() if name != "json"}.items() <= before[key].items()
+    sizes = json.loads((out / "sizes.json").read_text())
+    assert sorted(sizes.values()) == [8, 8, 9]
+    order = [row["key"] for row in rows(out)]
+    assert order != sorted(order)
+    mm.select(pairs, where="clip < 0.25", seed=4).write(tmp_path / "other", samples_per_shard=10)
+    assert [row["key"] for row in rows(tmp_path / "other")] != order
+
+
+def test_a_selection_stopped_and_gone_on_with_or_in_workers_is_the_same(pairs: Path, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    chosen = mm.select(pairs, where="clip > 0.02", caption_mix={"original": 0.5, "synthetic": 0.5})
+    chosen.write(whole, samples_per_shard=5)
+    chosen.write(parts, samples_per_shard=5, limit=12)
+    chosen.write(parts, samples_per_shard=5, workers=2)
+    assert {p.name: p.read_bytes() for p in whole.glob("*.tar")} == {
+        p.name: p.read_bytes() for p in parts.glob("*.tar")
+    }
+
+
+def test_the_decision_is_in_every_record_and_in_selection_json(pairs: Path, tmp_path: Path) -> None:
+    mm.select(pairs, where="clip >= 0.1", top=0.5, by="clip").write(tmp_path / "out")
+    for record in records(tmp_path / "out").values():
+        assert record["steps"][-1] == {"stage": "select", "where": "clip >= 0.1", "top": 0.5, "by": "clip"}
+        assert record["scores"]["clip"] >= 0.2
+    told = json.loads((tmp_path / "out/selection.json").read_text())
+    assert (told["candidates"], told["kept"], told["dropped"]) == (30, 10, {"where": 10, "below top": 10})
+    assert told["quantiles"]["clip"]["before"]["0.5"] == pytest.approx(0.145)
+    assert told["quantiles"]["clip"]["after"]["0.5"] == pytest.approx(0.245)
+
+
+def test_scores_go_on_and_a_selection_can_be_selected_from(pairs: Path, tmp_path: Path) -> None:
+    mm.select(pairs, where="clip >= 0.1").write(tmp_path / "one")
+    mm.select(tmp_path / "one", top=0.2, by="clip").filter("caption_length").write(tmp_path / "two")
+    assert kept(tmp_path / "two") == {f"k{i:03d}" for i in range(26, 30)}
+    assert {"score_clip", "score_words"} <= rows(tmp_path / "two")[0].keys()
+
+
+def test_of_images_with_the_same_bytes_the_best_stays(tmp_path: Path) -> None:
+    samples = scored(6)
+    copies = [
+        Sample(f"copy{i}", s.image, s.caption).with_scores(clip=0.9 if i == 2 else 0.0)
+        for i, s in enumerate(samples[:3])
+    ]
+    runs = write_run(tmp_path / "a", samples), write_run(tmp_path / "b", copies)
+    mm.select(*runs, dedup=True, by="clip").write(tmp_path / "out")
+    assert kept(tmp_path / "out") == {"copy0", "k001", "copy2", "k003", "k004", "k005"}
+    digest = hashlib.sha256(samples[0].image.data if samples[0].image else b"").hexdigest()
+    assert Rows([tmp_path / "a"]).query("select key from samples where sha256 = '" + digest + "'").fetchall() == [
+        ("k000",)
+    ]
+
+
+def test_a_sample_is_of_that_size_and_another_seed_takes_others(pairs: Path) -> None:
+    chosen = [
+        {pick[2] for pick in Decision(sample=7, seed=seed).decide(Rows([pairs])).in_order()} for seed in (0, 0, 1)
+    ]
+    assert [len(keys) for keys in chosen] == [7, 7, 7]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_captions_are_mixed_by_each_samples_own_seed(tmp_path: Path) -> None:
+    samples = [
+        Sample(f"k{i:03d}", photo.image, f"alt {i}").with_caption(f"new {i}", model="m")
+        for i, photo in enumerate(photo_samples(200))
+    ]
+    pairs = write_run(tmp_path / "pairs", samples, (), 100)
+    mm.select(pairs, caption_mix={"synthetic": 0.8, "original": 0.2}).write(tmp_path / "out")
+    found = {row["key"]: row["caption"] for row in rows(tmp_path / "out")}
+    assert sum(text.startswith("new") for text in found.values()) == pytest.approx(160, abs=16)
+    assert all(len(record["captions"]) == 2 for record in records(tmp_path / "out").values())
+    mm.select(pairs, caption_mix={"synthetic": 0.8, "original": 0.2}, where="key < 'k050'").write(tmp_path / "fewer")
+    assert all(found[row["key"]] == row["caption"] for row in rows(tmp_path / "fewer"))
+
+
+def test_keys_that_two_runs_share_are_told_apart(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, scored(3)) for name in ("a", "b")]
+    report = mm.select(*runs).write(tmp_path / "out")
+    assert report.kept == 6
+    assert len(kept(tmp_path / "out")) == 6
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_do_the_same(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["select", str(pairs), str(out), "--where", "clip >= 0.1", "--top", "0.5", "--by", "clip"]
+    assert run([*command, "--dry-run"]) == 0
+    assert "10" in capsys.readouterr().out
+    assert not out.exists()
+    assert run(command) == 0
+    assert kept(out) == {f"k{i:03d}" for i in range(20, 30)}
+
+
+def test_a_query_gives_a_table_csv_or_json(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "select key, clip from samples where clip > 0.27 order by key"
+    assert run(["query", str(pairs), sql]) == 0
+    assert "k028" in capsys.readouterr().out
+    assert run(["query", str(pairs), sql, "--format", "csv"]) == 0
+    assert capsys.readouterr().out == "key,clip\nk028,0.28\nk029,0.29\n"
+    assert run(["query", str(pairs), sql, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[0]) == {"key": "k028", "clip": 0.28}
+
+
+# -- what cannot be ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        ({"where": "clipp > 0.2"}, "no column 'clipp' .* there are key, status"),
+        ({"where": "clip >"}, "is no SQL expression"),
+        ({"where": "true) union all select (1"}, "no SQL expression|cannot be run"),
+        ({"by": "clip; drop table samples", "top": 0.1}, "no SQL expression|must be one"),
+        ({"where": "aesthetic > 3"}, "no column 'aesthetic'"),
+        (
+            {"where": "words > 3"},
+            r"The filter 'caption_length' gives this score: mmsynth filter .* --filter caption_length",
+        ),
+        (
+            {"where": "clip > 0.28", "top": 0.0, "by": "clip"},
+            "nothing is left of 30 samples: 'where' removed the most \\(29\\)",
+        ),
+    ],
+)
+def test_what_cannot_be_decided_says_why(pairs: Path, tmp_path: Path, decision: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        mm.select(pairs, **decision).write(tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"top": 0.5},
+        {"top": 1.5, "by": "clip"},
+        {"per": "key"},
+        {"at_most": 3},
+        {"caption_mix": {"synthetic": 0.5}},
+        {"caption_mix": {"made_up": 1.0}},
+        {"sample": 0},
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(pairs: Path, decision: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        mm.select(pairs, **decision)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "drop table samples",
+        "select 1; select 2",
+        "selec",
+        "copy samples to 'x.csv'",
+        "select * from 'other.parquet'",
+        "attach 'x.db'",
+        "set memory_limit = '1GB'",
+    ],
+)
+def test_a_query_is_one_select_of_the_runs_rows(pairs: Path, sql: str) -> None:
+    with pytest.raises(RecipeError):
+        Rows([pairs]).query(sql)
+
+
+def test_a_score_that_is_no_number_passes_no_bound_and_is_counted(tmp_path: Path) -> None:
+    samples = scored(6)
+    samples[0] = samples[0].with_scores(clip=math.nan)
+    samples[1] = Sample("none", samples[1].image, "no score at all")
+    pairs = write_run(tmp_path / "pairs", samples)
+    for bound in ("clip >= 0", "clip < 9"):
+        decided = Decision(where=bound).decide(Rows([pairs]))
+        assert (decided.kept, decided.without_score) == (4, {"clip": 2})
+    assert Decision(top=1.0, by="clip").decide(Rows([pairs])).dropped == {"without clip": 2}
+
+
+def test_a_folder_without_a_run_or_without_shards_says_so(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="holds no mmsynth run"):
+        Rows([tmp_path])
+    RunFolder(tmp_path / "begun").start(mm.scenes(1).recipe, "cpu")
+    with pytest.raises(SourceError, match="no finished shard yet"):
+        Rows([tmp_path / "begun"])
+
+
+def test_a_tar_that_is_gone_fails_its_samples_and_no_others(pairs: Path, tmp_path: Path) -> None:
+    (pairs / "00001.tar").unlink()
+    report = mm.select(pairs).write(tmp_path / "out")
+    assert (report.kept, report.failed) == (20, {"broken_tar": 10})
+    (pairs / "00002.tar").write_bytes(io.BytesIO(b"\0" * 4096).getvalue())
+    report = mm.select(pairs, where="shard = 2").write(tmp_path / "other", max_failures=1.0)
+    assert report.failed == {"broken_tar": 10}
