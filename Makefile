@@ -26,13 +26,18 @@ check: setup
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
 
-# train nano CLIP from nothing; stops and goes on
+# the nano models from nothing: scenes, shards, three trainings, evaluation; stops and goes on
+TRAIN := $(BIN)/torchrun --nproc-per-node $(or $(PROCESSES),2) -m
 nano: setup
 	$(BIN)/mmsynth run examples/nano/scenes_train.yaml
 	$(BIN)/mmsynth run examples/nano/scenes_heldout.yaml
+	$(BIN)/mmsynth run examples/nano/scenes_diffusion.yaml
 	$(BIN)/python -m examples.nano.train_towers image & $(BIN)/python -m examples.nano.train_towers text & wait
-	$(BIN)/torchrun --nproc-per-node 2 -m examples.nano.train_clip
-	$(BIN)/python -m examples.nano.evaluate_clip --model runs/nano/clip
+	$(TRAIN) examples.nano.train_clip
+	$(TRAIN) examples.nano.train_vlm
+	$(TRAIN) examples.nano.train_autoencoder
+	$(TRAIN) examples.nano.train_diffusion
+	$(BIN)/python -m examples.nano.evaluate --folder runs/nano --json runs/nano/figures.json --sheet runs/nano/drawn.png
 
 clean:
 	rm -rf .venv demo runs

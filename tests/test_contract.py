@@ -15,8 +15,14 @@ from mmsynth.sources.base import Source, Unreadable
 from mmsynth.stage import Stage
 from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, check_stage, photo_samples
 from tests.captioners import checkpoints
+from tests.filters.classifiers import save_vit
 from tests.filters.conftest import KINDS, save_clip
 from tests.renderers.tiny_diffusion import save_stable_diffusion
+
+WITHOUT_PARAMETERS = (
+    *("repetition", "boilerplate", "pii", "language", "toxicity"),
+    *("nsfw", "faces", "text_in_image"),
+)
 
 
 def scene_samples() -> list[mm.Sample]:
@@ -26,9 +32,14 @@ def scene_samples() -> list[mm.Sample]:
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Stage, Sequence[mm.Sample]]]:
     """Every registered stage with parameters that let it run here, and samples to run on."""
-    vlm = {"model": str(checkpoints.llava(tmp_path_factory.mktemp("vlm"))), "max_new_tokens": 4, "dtype": "float32"}
+    llava = str(checkpoints.llava(tmp_path_factory.mktemp("vlm")))
+    vlm = {"model": llava, "max_new_tokens": 4, "dtype": "float32"}
     clip = str(save_clip(tmp_path_factory.mktemp("clip"), KINDS["clip"]))
     diffusion = {"model": str(save_stable_diffusion(tmp_path_factory.mktemp("sd"))), "steps": 2, "dtype": "float32"}
+    answering = checkpoints.teach_answers(llava, tmp_path_factory.mktemp("answering"))
+    classifier = {"model": str(save_vit(tmp_path_factory.mktemp("vit"))), "labels": ["nsfw"]}
+    evaluation = tmp_path_factory.mktemp("evaluation") / "texts.txt"
+    evaluation.write_text("a gradient with blue at 37\n")
     given: dict[str, tuple[dict[str, Any], Sequence[mm.Sample]]] = {
         "caption:vlm": (vlm, photo_samples(4)),
         "caption:ask": ({**vlm, "per_image": 2}, photo_samples(4)),
@@ -37,7 +48,13 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Stage, S
         "render:diffusion": (diffusion, photo_samples(3)),
         "filter:clip": ({"model": clip}, photo_samples(4)),
         "filter:image_size": ({"min_side": 10}, photo_samples(3)),
+        "filter:perceptual_hash": ({}, photo_samples(3)),
+        "filter:decontaminate": ({"evaluation": str(evaluation)}, photo_samples(3)),
         "filter:caption_length": ({"min_words": 2}, photo_samples(3)),
+        "filter:image_classifier": (classifier, photo_samples(3)),
+        "filter:grounding": ({"model": str(answering), "dtype": "float32"}, photo_samples(3)),
+        "filter:scene_truth": ({}, scene_samples()),
+        **{f"filter:{name}": ({}, photo_samples(3)) for name in WITHOUT_PARAMETERS},
     }
     return {
         name: (registry.load(*name.split(":"))(**parameters), samples) for name, (parameters, samples) in given.items()
@@ -95,7 +112,8 @@ def sources(tmp_path: Path) -> dict[str, Source]:
         "huggingface": "saved",
     }
     built = {kind: registry.load("source", kind)(path=str(tmp_path / path)) for kind, path in paths.items()}
-    return {**built, "scenes": registry.load("source", "scenes")(n=7)}
+    select = registry.load("source", "select")(runs=[str(tmp_path / "shards")])
+    return {**built, "scenes": registry.load("source", "scenes")(n=7), "select": select}
 
 
 @pytest.mark.parametrize("kind", list(registry.entry_points("source")))

@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from mmsynth.cli import run
-from mmsynth.cli.demo import verdict
+from mmsynth.cli.demo import truth, verdict
 from tests.engine.run_files import records, rows
 
 
@@ -22,6 +22,12 @@ def test_the_demo_finds_most_swapped_captions_and_loses_few_good_ones(
     assert found.found >= 0.9 * found.swapped
     assert found.lost <= 0.1 * found.good
     assert re.search(rf"of {found.swapped} swapped captions the filter dropped {found.found} ", " ".join(told.split()))
+    # what the pixels say agrees: facts speak the truth, and another scene's caption seldom does
+    judged = truth(out)
+    assert judged.pairs == 150
+    assert found.good - 2 <= judged.true <= found.good + 2
+    assert judged.kept_true >= 0.98 * judged.kept
+    assert f"{judged.kept_true} of the {judged.kept} kept" in " ".join(told.split())
     assert "throughput" in told
     assert "clip quantiles" in told
     kept = records(out)

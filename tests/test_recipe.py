@@ -112,7 +112,8 @@ def test_errors_name_file_stage_and_field(tmp_path: Path, text: str, message: st
 def test_an_unknown_plugin_says_what_is_installed_and_was_probably_meant(tmp_path: Path) -> None:
     path = write_recipe(tmp_path, "source: {kind: scenes, n: 5}\nstages: [{filter: clipp}]")
     with pytest.raises(
-        PluginError, match=r"no filter named 'clipp'. Did you mean 'clip'\? Installed: caption_length, clip"
+        PluginError,
+        match=r"no filter named 'clipp'. Did you mean 'clip'\? Installed: boilerplate, caption_length, clip,",
     ):
         Recipe.from_file(path)
 

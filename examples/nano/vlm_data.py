@@ -1,7 +1,9 @@
 """What nano-vlm is taught to say: prompts and answers about each scene, packed so that one look answers many.
 
 A row is one picture followed by several turns. Every turn sees the picture and itself, not its neighbours, and
-counts its positions from the picture on: as if it had been asked alone.
+counts its positions from the picture on: as if it had been asked alone. And at each token of the picture in which an
+object has its middle, the model is asked for the object's name: captions alone teach the decoder very slowly where to
+look for that.
 """
 
 import random
@@ -14,9 +16,11 @@ import numpy.typing as npt
 import torch
 
 from examples.nano import vlm_model
+from examples.nano.fact_heads import cells_of
 from examples.nano.scene_pairs import normalised
 from mmsynth.facts import Facts
 from mmsynth_captioners.prompting import CAPTION_PROMPT
+from mmsynth_renderers.scenes.shapes import KINDS
 
 #: tokens of text in a row, after the picture
 TEXT_TOKENS = 128
@@ -76,21 +80,28 @@ def _number(count: int) -> str:
 
 @dataclass
 class Turns:
-    """A scene's turns: `ids[i]` is prompt, <assistant>, answer, <end>; its answer is from `starts[i]` on."""
+    """A scene's turns: `ids[i]` is prompt, <assistant>, answer, <end>; its answer is from `starts[i]` on.
+
+    `names` [64]: for each token of the picture the first token of the name of what stands there, or -100.
+    """
 
     ids: list[npt.NDArray[np.int16]]
     starts: list[int]
+    names: npt.NDArray[np.int16]
 
 
 def tokenize(records: Sequence[dict[str, Any]], tokenizer: Any, seed: int) -> list[Turns]:
     rng = random.Random(seed)
+    facts = [Facts.model_validate(record["facts"]) for record in records]
+    name_ids = {kind: tokenizer(f" {kind}")["input_ids"][0] for kind in KINDS}
     scenes = []
-    for record in records:
+    for record, there, cells in zip(records, facts, cells_of(facts).tolist(), strict=True):
         said = list(turns(record, rng))
         prompts = tokenizer([prompt + vlm_model.ASSISTANT for prompt, _ in said])["input_ids"]
         answers = tokenizer([answer + vlm_model.END for _, answer in said])["input_ids"]
         ids = [np.array(p + a, dtype=np.int16) for p, a in zip(prompts, answers, strict=True)]
-        scenes.append(Turns(ids, [len(prompt) for prompt in prompts]))
+        names = [name_ids[there.objects[group].kind] if group >= 0 else _IGNORED for group in cells]
+        scenes.append(Turns(ids, [len(prompt) for prompt in prompts], np.array(names, dtype=np.int16)))
     return scenes
 
 
@@ -115,6 +126,8 @@ class PackedScenes(torch.utils.data.Dataset[dict[str, Any]]):
         turn = np.full(length, -1, dtype=np.int64)
         at = len(self._prefix)
         ids[:at], positions[:at], turn[:at] = self._prefix, range(at), 0
+        # a token is asked for its successor's label
+        labels[2 : 2 + len(scene.names)] = scene.names
         for number, chosen in enumerate(torch.randperm(len(scene.ids)).tolist(), 1):
             own, start = scene.ids[chosen], scene.starts[chosen]
             stop = at + len(own)

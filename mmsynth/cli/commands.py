@@ -178,9 +178,9 @@ def plugins() -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="the output folder")] = Path("demo"),
-    n: Annotated[int, typer.Option(help="prompts to draw", min=20)] = 300,
+    n: Annotated[int, typer.Option(help="scenes to draw", min=20)] = 600,
 ) -> None:
-    """Draw, caption, ask and filter by the nano models, with planted wrong captions. Offline, under three minutes."""
+    """Draw scenes, caption them, plant wrong captions, let the CLIP filter find them. Offline, under two minutes."""
     from mmsynth.cli.demo import run_demo
 
     run_demo(out, n)

@@ -1,6 +1,6 @@
-"""The demo: prompts drawn, captioned and asked about by learned models; one caption in five swapped; CLIP filters.
+"""The demo: scenes drawn, captioned and asked about; one caption in five swapped; the CLIP filter has to find those.
 
-Everything is offline and real: the three nano models, the shards, and two truths that the verdict is measured against,
+Everything is offline and real: the scenes, nano CLIP, the shards, and two truths that the verdict is measured against,
 the planted one and that of the pixels. The stages come from plugins by name, as in anybody's recipe.
 """
 
@@ -22,7 +22,6 @@ from mmsynth.stage import Captioner, Stage
 MIN_SCORE = 0.35
 _SHARE_SWAPPED = 0.2
 _SCENES_SEED = 2026
-_QUESTIONS = ["What objects are there?", "How many objects are there?", "What is the background like?"]
 
 
 class SwappedCaptions(Captioner):
@@ -60,10 +59,9 @@ class SwappedCaptions(Captioner):
 def demo_pipeline(n: int) -> Pipeline:
     """The demo's recipe."""
     return (
-        scenes(n, seed=_SCENES_SEED, world="nano")
-        .render("diffusion", batch_size=16)
-        .caption("vlm", batch_size=32)
-        .caption("ask", questions=_QUESTIONS, batch_size=32)
+        scenes(n, seed=_SCENES_SEED)
+        .render("scenes", size=64)
+        .caption("facts", qa=4)
         .caption(SwappedCaptions(n=n, scenes_seed=_SCENES_SEED))
         .filter("scene_truth")
         .filter("clip", min=MIN_SCORE)
@@ -73,8 +71,8 @@ def demo_pipeline(n: int) -> Pipeline:
 def run_demo(out: Path, n: int) -> None:
     """Run the demo into `out`, and tell what came of it."""
     show.say(
-        f"{n} prompts: nano-diffusion draws, nano-vlm captions and answers, one caption in five is swapped, "
-        f"nano CLIP filters at {MIN_SCORE}"
+        f"{n} scenes: drawn, captioned and asked about from their facts, one caption in five swapped, "
+        f"filtered by nano CLIP at {MIN_SCORE}"
     )
     with show.progress("samples") as on_progress:
         report = demo_pipeline(n).write(out, on_progress=on_progress, samples_per_shard=100)

@@ -1,4 +1,4 @@
-"""The commands that decide afterwards, from the parquet files of runs: select and query."""
+"""The commands that decide afterwards, from the parquet files of runs: select, query, calibrate."""
 
 import json
 from enum import StrEnum
@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mmsynth.cli.commands import PerShard, Workers, app, given, write
+from mmsynth.cli.commands import Device, PerShard, Workers, app, given, write
+
+__all__ = ["app", "calibrate", "query", "select"]
 
 Runs = Annotated[list[str], typer.Argument(help="output folders of mmsynth", show_default=False)]
 
@@ -76,6 +78,38 @@ def query(
     else:
         for row in rows:
             typer.echo(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str))
+
+
+@app.command()
+def calibrate(  # noqa: PLR0913 - a command line's options
+    run: Annotated[str, typer.Argument(help="an output folder whose pairs were scored")],
+    score: Annotated[str, typer.Option(help="the score to find a threshold for")] = "clip",
+    precision: Annotated[float, typer.Option(help="the share of kept pairs that should match", min=0, max=1)] = 0.95,
+    out: Annotated[Path | None, typer.Option(help="write calibration.json and calibration.png here")] = None,
+    limit: Annotated[int | None, typer.Option(help="mismatched pairs to score; all when left out")] = 5000,
+    seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Find the threshold for a wanted precision: the run's pairs against its images with permuted captions."""
+    from mmsynth.calibration import calibrated, score_run
+    from mmsynth.cli import show
+    from mmsynth.errors import RecipeError
+
+    scored = score_run(run, score, limit, seed, device or "auto")
+    try:
+        found = calibrated(scored.pairs, scored.mismatched, scored.hard, seed=seed)
+    except ValueError as error:
+        raise RecipeError(f"{run} cannot be calibrated: {error}") from error
+    threshold = found.threshold_for(precision)
+    show.calibration(found, score, precision, threshold)
+    if out is not None:
+        from mmsynth.calibration.chart import write_chart
+        from mmsynth.shards.files import write_json
+
+        out.mkdir(parents=True, exist_ok=True)
+        chosen = None if threshold is None else found.at(threshold)
+        write_json(out / "calibration.json", {"score": score, "wanted": precision, "chosen": chosen, **found.to_dict()})
+        write_chart(found, score, out / "calibration.png", threshold)
 
 
 def _shares(text: str) -> dict[str, float]:

@@ -54,6 +54,32 @@ def selection(decided: Any) -> None:
     _out.print(table)
 
 
+def calibration(found: Any, score: str, wanted: float, threshold: float | None) -> None:
+    """Precision and recall at some thresholds, and the one that was asked for."""
+    table = Table(f"{score} at least", "precision", "95 %", "recall", "95 %", "kept")
+    kept = [float(found.thresholds[(found.kept >= share).nonzero()[0].max()]) for share in (0.99, 0.9, 0.75, 0.5, 0.25)]
+    for at in sorted({*kept, *([] if threshold is None else [threshold])}):
+        one = found.at(at)
+        low_high = [
+            f"{one[f'{name}_interval'][0]:.3f}–{one[f'{name}_interval'][1]:.3f}" for name in ("precision", "recall")
+        ]
+        cells = [f"{one['precision']:.3f}", low_high[0], f"{one['recall']:.3f}", low_high[1], f"{one['kept']:.1%}"]
+        table.add_row(f"{at:.4f}", *cells, style="bold" if at == threshold else None)
+    _out.print(table)
+    low, high = found.noise_interval
+    _out.print(
+        f"{found.pairs:,} pairs, {found.mismatched:,} mismatched ones; AUC {found.auc:.3f}; an estimated "
+        f"{found.noise:.1%} ({low:.1%} to {high:.1%}) of the pairs are mismatched themselves and count as noise"
+    )
+    for kind, auc in found.hard_auc.items():
+        _out.print(f"AUC against captions with a wrong {kind}: {auc:.3f}")
+    if threshold is None:
+        _out.print(f"no threshold gives a precision of {wanted:g}")
+    else:
+        where = f"{score} >= {threshold:.4f}"
+        _out.print(f'for a precision of {wanted:g}: --where "{where}", which keeps {found.at(threshold)["kept"]:.1%}')
+
+
 def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
     """A query's answer."""
     table = Table(*names)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmsynth.candidates import Repeat
 from mmsynth.engine.here import run_here
-from mmsynth.engine.items import Block, Edge, Status
+from mmsynth.engine.items import Block, Item, Status
 from mmsynth.engine.progress import OnProgress, Progress
 from mmsynth.engine.work import Job, flowing
 from mmsynth.engine.workers import run_in_workers
@@ -49,19 +49,22 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
 
 def take(recipe: Recipe, n: int) -> list[Result]:
     """The results of the first `n` inputs, in memory. A failed one raises SampleError."""
+    results: list[Result] = []
+    for item in items(recipe, n):
+        if item.status == "failed" or item.sample is None:
+            raise SampleError(item.reason, f"{item.detail} (sample {item.key})")
+        results.append(Dropped(item.reason, item.sample) if item.status == "dropped" else item.sample)
+    return results
+
+
+def items(recipe: Recipe, n: int | None = None) -> Iterator[Item]:
+    """What becomes of the first `n` inputs, or of all, one after another; nothing is written."""
     job = _checked_job(recipe)
     job.setup(resolve_device(recipe.run.device))
-    slices = recipe.source.slices(n)
+    slices = recipe.source.slices(n or recipe.out.samples_per_shard)
     blocks = _limited((Block(i, s.payload, s.size) for i, s in enumerate(slices)), n)
-    results: list[Result] = []
     with flowing(job, blocks) as flow:
-        for entry in flow:
-            if isinstance(entry, Edge):
-                continue
-            if entry.status == "failed" or entry.sample is None:
-                raise SampleError(entry.reason, f"{entry.detail} (sample {entry.key})")
-            results.append(Dropped(entry.reason, entry.sample) if entry.status == "dropped" else entry.sample)
-    return results
+        yield from (entry for entry in flow if isinstance(entry, Item))
 
 
 def _checked_job(recipe: Recipe) -> Job:

@@ -7,10 +7,11 @@ Knows where the rows say that a sample lies. Image bytes and other members come 
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, field_validator
 
 from mmsynth.errors import SampleError
 from mmsynth.sample import Sample
@@ -23,6 +24,7 @@ from mmsynth.sources.members import grouped, sample_of
 from mmsynth.sources.unique import UniqueKeys
 
 ORIGINS = ("synthetic", "original", "prompt")
+_DECIDING = set(Decision.model_fields)
 
 
 class Selection(Source, Decision):
@@ -35,8 +37,6 @@ class Selection(Source, Decision):
 
     runs: tuple[str, ...] = Field(min_length=1)
     caption_mix: dict[str, float] | None = Field(None, description="origin → share: {synthetic: 0.8, original: 0.2}")
-
-    _decided: Decided | None = PrivateAttr(default=None)
 
     @field_validator("runs", mode="before")
     @classmethod
@@ -57,10 +57,9 @@ class Selection(Source, Decision):
         self.decided()
 
     def decided(self) -> Decided:
-        """What is kept and why the rest goes; decided once."""
-        if self._decided is None:
-            self._decided = self.decide(Rows(self.runs))
-        return self._decided
+        """What is kept and why the rest goes; decided once for as long as the runs stay as they are."""
+        committed = [path for run in self.runs for path in sorted(Path(run).glob("*_stats.json"))]
+        return _decided(self.runs, self.model_dump_json(include=_DECIDING), tuple(map(_state, committed)))
 
     def count(self) -> int | None:
         return self.decided().kept
@@ -75,8 +74,8 @@ class Selection(Source, Decision):
         rows, keys = self.decided().in_order(), UniqueKeys()
         for i in range(number):
             size = kept * (i + 1) // number - kept * i // number
-            picks = [list(next(rows)) for _ in range(size)]
-            renamed = keys.claim([pick[2] for pick in picks])
+            picks = [next(rows) for _ in range(size)]
+            renamed = keys.claim([key for _, _, key, _, _ in picks])
             yield Slice({"picks": [[*pick, renamed.get(j)] for j, pick in enumerate(picks)]}, size)
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
@@ -87,14 +86,17 @@ class Selection(Source, Decision):
 
     def _mixed(self, sample: Sample) -> Sample:
         """With the caption that is its turn, and the decision in its record."""
-        selected = self.model_dump(mode="json", exclude_defaults=True, include=set(Decision.model_fields))
+        selected = self.model_dump(mode="json", exclude_defaults=True, include=_DECIDING)
         if self.caption_mix is not None:
             origin = self._turn(sample.key)
             texts = [entry["text"] for entry in sample.record.get("captions", ()) if entry.get("origin") == origin]
             selected["caption"] = origin if texts else "kept"
             if texts:
                 sample = replace(sample, caption=texts[-1])
-        return sample.with_record(steps=[*sample.record.get("steps", ()), {"stage": "select", **selected}])
+        return sample.with_record(
+            steps=[*sample.record.get("steps", ()), {"stage": "select", **selected}],
+            source={**sample.record["source"], "kind": "select"},
+        )
 
     def _turn(self, key: str) -> str:
         assert self.caption_mix is not None
@@ -104,10 +106,6 @@ class Selection(Source, Decision):
             if draw < 0:
                 return origin
         return next(reversed(self.caption_mix))
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """For workers, which read what they are told to: without the connection."""
-        return {**super().__getstate__(), "__pydantic_private__": {"_decided": None}}
 
     def summary(self) -> tuple[str, dict[str, Any]]:
         decided = self.decided()
@@ -120,6 +118,15 @@ class Selection(Source, Decision):
             "without_score": decided.without_score,
             "quantiles": decided.quantiles,
         }
+
+
+@lru_cache(maxsize=4)
+def _decided(runs: tuple[str, ...], decision: str, _state: tuple[tuple[str, int], ...]) -> Decided:
+    return Decision.model_validate_json(decision).decide(Rows(runs))
+
+
+def _state(path: Path) -> tuple[str, int]:
+    return str(path), path.stat().st_mtime_ns
 
 
 def _read_one(path: Path, start: int, stop: int, key: str) -> Sample | Unreadable:

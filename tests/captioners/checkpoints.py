@@ -211,3 +211,17 @@ def blip2(folder: Path) -> Path:
 
 CHAT_MODELS = {"idefics3": idefics3, "llava": llava, "qwen2_vl": qwen2_vl}
 PLAIN_MODELS = {"blip": blip, "git": git, "paligemma": paligemma, "blip2": blip2}
+
+
+def teach_answers(source: str | Path, folder: Path) -> Path:
+    """The checkpoint of `source`, with yes and No in its vocabulary ("no" is one of its words already)."""
+    processor = tf.AutoProcessor.from_pretrained(source)
+    model = tf.AutoModelForImageTextToText.from_pretrained(source, dtype=torch.float32)
+    processor.tokenizer.add_tokens(["yes", "No"])
+    torch.manual_seed(3)
+    model.resize_token_embeddings(len(processor.tokenizer), mean_resizing=False)
+    with torch.no_grad():  # small, so that the answers differ from picture to picture
+        model.get_output_embeddings().weight[-2:].normal_(0, 0.05)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -164,7 +164,9 @@ def _silhouettes() -> list[tuple[str, int, _Array]]:
     """Every kind at every side that the drawer uses, and a little beyond."""
     sides = range(SIZES["small"][0] - 1, SIZES["large"][1] + 2)
     return [
-        (kind, side, np.asarray(mask(kind, side).alpha, dtype=np.float32) / 255) for kind in KINDS for side in sides
+        (kind, side, np.asarray(mask(kind, side).alpha, dtype=np.float32) / np.float32(255))
+        for kind in KINDS
+        for side in sides
     ]
 
 

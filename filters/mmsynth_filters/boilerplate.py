@@ -1,0 +1,131 @@
+"""The filter `boilerplate`: captions that talk about something else than the picture. A list of patterns, no model."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+from pydantic import Field, field_validator
+
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+Kind = Literal[
+    "assistant", "refusal", "preamble", "prompt", "markup", "stock", "web", "url", "file_name", "camera_data"
+]
+
+_SEE = r"(?:see|view|access|open|display|process|analy[sz]e|describe|identify|assist|help|provide|generate|comply)"
+_CAPTION = r"(?:captions?|descriptions?|summary|sentences?|alt[ -]text|prompt)"
+
+#: kind → what says so; matched anywhere, without regard to case, ’ read as '
+PATTERNS: Mapping[Kind, Sequence[str]] = {
+    # As an AI language model, …
+    "assistant": (
+        r"\bas an? (?:ai|artificial intelligence|(?:large )?(?:vision[- ])?language model|text-based)\b",
+        r"\bi(?:'m| am) (?:just |only )?an? (?:ai|(?:large )?language model|virtual assistant|chatbot)\b",
+    ),
+    # I'm sorry, but I cannot see the image. Please provide an image.
+    "refusal": (
+        rf"\bi(?:'m| am) (?:currently )?(?:not able|unable) to (?:\w+ )?{_SEE}\b",
+        rf"\bi (?:can't|cannot|can not|won't) (?:\w+ )?{_SEE}\b",
+        r"\bi(?:'m| am) sorry,? (?:but|i)\b",
+        r"\bi (?:do not|don't) (?:have access|see an?y? image|have the ability)\b",
+        r"\b(?:please|could you|can you) (?:provide|upload|share|attach) (?:an?|the|your|more) (?:image|picture|photo)",
+        r"\bno image (?:was|has been|is) (?:provided|attached|uploaded)\b",
+    ),
+    # Sure, here is a caption: …
+    "preamble": (
+        r"^\W*(?:sure|certainly|of course|absolutely|okay|ok)\s*[,!.:]",
+        rf"^\W*(?:here(?:'s| is| are)|below is)\b[^.:\n]{{0,60}}\b{_CAPTION}\b",
+        rf"^\W*(?:(?:image|photo|short|detailed|suggested|possible) )?{_CAPTION}\W*:",
+        r"\b(?:let me know if|feel free to|i hope this helps|would you like me to)\b",
+    ),
+    # the question written back, roles and places of a chat template
+    "prompt": (
+        r"\b(?:describe|caption) (?:this|the) (?:image|picture|photo)\b",
+        r"^\W*(?:user|assistant|human|system|question|answer)\s*:",
+    ),
+    # <|im_end|>, [INST], &quot;, <br/>
+    "markup": (
+        r"<\|[^<>|]{1,40}\|>|\[/?inst\]|</?(?:s|unk|pad|bos|eos|image|img|br|p|div|span|a|b|i|h\d|li)\b[^<>]{0,80}/?>",
+        r"&(?:amp|quot|nbsp|lt|gt|apos|#\d{1,6});",
+    ),
+    # stock photo, Getty Images
+    "stock": (
+        r"\bstock[- ](?:photos?|photography|images?|pictures?|illustrations?|vectors?|footage|videos?)\b",
+        r"\broyalty[- ]free\b|\b(?:vector|clip ?art) (?:eps|graphics? download)\b",
+        r"\b(?:shutterstock|getty ?images|istock(?:photo)?|alamy|depositphotos|dreamstime|123rf|adobe ?stock)\b",
+    ),
+    # click to enlarge, all rights reserved
+    "web": (
+        r"\bclick (?:here|on (?:the|this)|to|for|image)\b",
+        r"\b(?:image|picture|photo|media) (?:is )?(?:not available|unavailable|may contain)\b",
+        r"\bno (?:image|photo|picture) available\b|\bimage coming soon\b|\bplaceholder image\b",
+        r"\ball rights reserved\b|©|\(c\) ?(?:19|20)\d\d\b",
+        r"\b(?:add to (?:cart|basket|wishlist)|free shipping|buy now|shop now|read more|view larger)\b",
+    ),
+    "url": (r"\bhttps?://\S+|\bwww\.[a-z0-9-]+\.[a-z]{2,}",),
+    # IMG_1234, photo-final.jpg
+    "file_name": (
+        r"(?<=[\w)-])\.(?:jpe?g|png|gif|webp|tiff?|bmp|heic|svg|psd|cr2|nef|arw|dng)\b",
+        r"\b(?:img|dsc|dscn|dscf|dcim|pxl|mvi|gopr|imgp|sam|cimg|kif|pict)[_-]?\d{3,}\b",
+        r"\bscreen ?shot[ _-](?:at[ _-])?(?:19|20)\d\d-?\d\d",
+    ),
+    # Canon EOS 5D Mark II, f/2.8, ISO 400: what a camera wrote, not what it saw
+    "camera_data": (
+        r"\b(?:canon eos|nikon (?:d|z ?|coolpix )|sony (?:alpha|ilce|dslr|a\d)|fujifilm (?:x|finepix)"
+        r"|olympus (?:e-|om-)|panasonic (?:dmc|dc)-|pentax k|leica (?:m|q)\d)[\w -]{0,3}\d",
+        r"\bf/\d{1,2}(?:\.\d)?\b|\biso[ -]?\d{2,6}\b|\b\d{1,3}(?:-\d{2,3})? ?mm f/?\d|\b1/\d{2,4} ?s(?:ec)?\b",
+    ),
+}
+
+
+class Boilerplate(Filter):
+    """Drop captions with phrases of an assistant, a stock agency, a web page or a camera in them.
+
+    The score `boilerplate` is how many kinds were found, and `record["boilerplate"]` names them: assistant ("As an
+    AI…"), refusal ("I cannot see the image"), preamble ("Sure, here is a caption:"), prompt ("Describe this image",
+    "ASSISTANT:"), markup (special tokens, HTML), stock ("stock photo"), web ("click to enlarge"), url, file_name
+    ("IMG_1234.jpg"), camera_data ("ISO 400, f/2.8"; the model names of cameras too), and pattern for `patterns`.
+    The built-in phrases are English; those of other languages can be given.
+
+    Reason: `boilerplate_above_max`; `max: 0` drops every caption with any of it. Without a bound it only scores.
+    With one, a sample without a caption is dropped as `no_caption`.
+    """
+
+    kinds: list[Kind] | None = Field(None, description="the built-in kinds to look for; all when left out")
+    patterns: list[str] = Field(
+        default_factory=list, description="more of them: regular expressions, found anywhere, case ignored"
+    )
+    max: int | None = Field(None, ge=0, description="drop when more kinds than this were found")
+
+    @field_validator("patterns")
+    @classmethod
+    def _patterns_compile(cls, patterns: list[str]) -> list[str]:
+        for pattern in patterns:
+            try:
+                compiled = re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"'{pattern}' is no regular expression: {error}") from error
+            if compiled.match(""):
+                raise ValueError(f"'{pattern}' matches nothing at all, and so every caption")
+        return patterns
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        kinds = get_args(Kind) if self.kinds is None else self.kinds
+        texts: dict[str, Sequence[str]] = {**{kind: PATTERNS[kind] for kind in kinds}, "pattern": self.patterns}
+        # re keeps what it has compiled
+        looked_for = {kind: [re.compile(text, re.IGNORECASE) for text in own] for kind, own in texts.items()}
+        return [self._judged(sample, looked_for) for sample in batch]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("boilerplate",)
+
+    def _judged(self, sample: Sample, looked_for: Mapping[str, Sequence[re.Pattern[str]]]) -> Result:
+        if not sample.caption or not sample.caption.strip():
+            return sample if self.max is None else Dropped("no_caption", sample)
+        text = sample.caption.replace("’", "'")
+        found = [kind for kind, patterns in looked_for.items() if any(pattern.search(text) for pattern in patterns)]
+        scored = sample.with_scores(boilerplate=len(found))
+        if found:
+            scored = scored.with_record(boilerplate=found)
+        return Dropped("boilerplate_above_max", scored) if self.max is not None and len(found) > self.max else scored

@@ -1,0 +1,169 @@
+"""The filter `faces`: how many faces a picture shows and how much of it they fill; can blur them.
+
+Faces are found by OpenCV's Haar cascade, which comes with OpenCV 4. No person is recognised.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from mmsynth.errors import PluginError, SampleError
+from mmsynth.image import Image
+from mmsynth.models import ModelInfo
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+if TYPE_CHECKING:
+    import PIL.Image
+
+#: x, y, width and height in pixels
+Box = tuple[int, int, int, int]
+
+_CASCADE = "haarcascade_frontalface_alt2.xml"
+#: a larger picture is searched at this size: the time grows with the pixels
+_SEARCHED_SIDE = 1024
+#: a face's box ends at the eyebrows and the chin: what is blurred is larger, each way by this share
+_MARGIN = 0.15
+
+
+class Faces(Filter):
+    """Count the faces in an image; drop it when there are too many, or too few, or blur them.
+
+    The scores are `faces`, how many, and `face_area`, the share of the picture that their boxes cover;
+    `record["faces"]` has the boxes as [x, y, width, height] in pixels of the upright picture. Reasons:
+    `faces_above_max`, `faces_below_min`, `face_area_above_max`. Without a bound it only scores. Samples without an
+    image fail as `no_image`.
+
+    `blur: true` smears the faces it found and gives the sample the changed picture, encoded anew; pictures without
+    faces stay as they came. `record["faces_blurred"]` says how many.
+
+    Viola and Jones 2001, by OpenCV: quick and small, for faces that look towards the camera. Profiles, small and
+    covered faces are missed (blurring them is no anonymisation), and now and then a texture is taken for a face;
+    `min_confidence` trades one for the other.
+    """
+
+    min_faces: int | None = Field(None, ge=0, description="drop when there are fewer")
+    max_faces: int | None = Field(None, ge=0, description="drop when there are more")
+    max_area: float | None = Field(None, ge=0, le=1, description="drop when they cover a larger share of the picture")
+    min_side: float = Field(
+        0.04, gt=0, le=1, description="the smallest face looked for, as a share of the shorter side"
+    )
+    min_confidence: float = Field(
+        1.0, description="the cascade's weight of a face: 0 takes all, 1 leaves out most false ones, 3 loses true ones"
+    )
+    blur: bool = Field(False, description="smear the faces in the picture")
+
+    _cascade: Any = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _bounds(self) -> Self:
+        if self.min_faces is not None and self.max_faces is not None and self.max_faces < self.min_faces:
+            raise ValueError(f"max_faces must be at least min_faces, got {self.min_faces} and {self.max_faces}")
+        return self
+
+    def check(self) -> None:
+        _cascade_file()
+
+    def setup(self, device: str) -> None:
+        import cv2
+
+        file = _cascade_file()
+        self._cascade = cv2.CascadeClassifier(str(file))
+        self._loaded = (ModelInfo(f"opencv/{_CASCADE}", cv2.__version__, "float32"),)
+
+    def prepare(self, sample: Sample) -> "PIL.Image.Image":
+        """The picture in RGB."""
+        if sample.image is None:
+            raise SampleError("no_image", "faces are looked for in an image")
+        return sample.image.pixels()
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
+        return [self._judged(sample, picture) for sample, picture in zip(batch, prepared, strict=True)]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("faces", "face_area")
+
+    def _judged(self, sample: Sample, picture: "PIL.Image.Image") -> Result:
+        boxes = self.find(picture)
+        area = _covered(boxes, picture.size)
+        scored = sample.with_scores(faces=len(boxes), face_area=round(area, 4))
+        scored = scored.with_record(faces=[list(box) for box in boxes])
+        if self.max_faces is not None and len(boxes) > self.max_faces:
+            return Dropped("faces_above_max", scored)
+        if self.min_faces is not None and len(boxes) < self.min_faces:
+            return Dropped("faces_below_min", scored)
+        if self.max_area is not None and area > self.max_area:
+            return Dropped("face_area_above_max", scored)
+        if self.blur and boxes:
+            blurred = Image.from_pixels(blur_boxes(picture, boxes))
+            return scored.with_image(blurred).with_record(faces_blurred=len(boxes))
+        return scored
+
+    def find(self, picture: "PIL.Image.Image") -> list[Box]:
+        """The boxes of the faces in an RGB picture, from left to right."""
+        import numpy as np
+
+        if self._cascade is None:
+            raise RuntimeError("Faces.setup() must run before the first batch")
+        scale = max(1.0, max(picture.size) / _SEARCHED_SIDE)
+        grey = picture.convert("L")
+        if scale > 1:
+            grey = grey.resize((max(1, round(grey.width / scale)), max(1, round(grey.height / scale))))
+        side = max(20, round(min(grey.size) * self.min_side))
+        found, _, weights = self._cascade.detectMultiScale3(
+            np.asarray(grey), scaleFactor=1.1, minNeighbors=4, minSize=(side, side), outputRejectLevels=True
+        )
+        sure = [box for box, weight in zip(found, weights, strict=True) if float(weight) >= self.min_confidence]
+        return sorted(tuple(round(float(value) * scale) for value in box) for box in sure)  # type: ignore[misc]
+
+
+def blur_boxes(picture: "PIL.Image.Image", boxes: Sequence[Box]) -> "PIL.Image.Image":
+    """A copy with an ellipse around each box smeared until nothing of a face is left."""
+    import PIL.Image
+    from PIL import ImageDraw, ImageFilter
+
+    changed = picture.copy()
+    for x, y, width, height in boxes:
+        dx, dy = round(width * _MARGIN), round(height * _MARGIN)
+        frame = (
+            max(0, x - dx),
+            max(0, y - dy),
+            min(picture.width, x + width + dx),
+            min(picture.height, y + height + dy),
+        )
+        part = picture.crop(frame)
+        # first so few pixels that nothing can be undone, then smooth
+        few = part.resize((6, 6), PIL.Image.Resampling.BOX).resize(part.size, PIL.Image.Resampling.BICUBIC)
+        mask = PIL.Image.new("L", part.size)
+        ImageDraw.Draw(mask).ellipse((0, 0, *part.size), fill=255)
+        changed.paste(few, frame[:2], mask.filter(ImageFilter.GaussianBlur(max(part.size) / 50)))
+    return changed
+
+
+def _covered(boxes: Sequence[Box], size: tuple[int, int]) -> float:
+    """The share of a picture that lies in at least one box."""
+    import numpy as np
+
+    if not boxes:
+        return 0.0
+    covered = np.zeros((size[1], size[0]), dtype=bool)
+    for x, y, width, height in boxes:
+        covered[y : y + height, x : x + width] = True
+    return float(covered.mean())
+
+
+def _cascade_file() -> Path:
+    wanted = (
+        "the filter 'faces' needs OpenCV 4 and the cascades that come with it: pip install 'mmsynth[safety-images]'"
+    )
+    if importlib.util.find_spec("cv2") is None:
+        raise PluginError(wanted)
+    import cv2
+
+    folder = getattr(getattr(cv2, "data", None), "haarcascades", None)
+    if folder is None or not (Path(folder) / _CASCADE).is_file() or not hasattr(cv2, "CascadeClassifier"):
+        raise PluginError(f"{wanted} (OpenCV {cv2.__version__} has none)")
+    return Path(folder) / _CASCADE

@@ -1,0 +1,260 @@
+"""The filter `image_classifier`: scores by any image classifier of transformers, or a linear head over CLIP embeddings.
+
+Watermark, aesthetic and safety models are of one of these two kinds. Knows no model by name.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from mmsynth.errors import ModelError, PluginError, SampleError
+from mmsynth.models import ModelFiles, ModelInfo, find_model, resolve_dtype
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+if TYPE_CHECKING:
+    import PIL.Image
+    import torch
+
+    from mmsynth_filters._clip_find import Found
+
+_FILES = ["*.json", "*.safetensors"]
+
+
+class ImageClassifier(Filter):
+    """Score each image with a classifier, and drop it when one label's score is out of bounds.
+
+    Without `head`, `model` is an image classifier of transformers by hub id or local folder, such as
+    `Falconsai/nsfw_image_detection`; each of `labels` gets the score `<name>_<label>`: its probability, each label's
+    own where the model says multi-label, else the softmax's. A model with one output gives its value as it is.
+
+    With `head`, `model` is an open_clip model (nano, a local folder, NAME/PRETRAINED or hf-hub:owner/name) and `head` a
+    safetensors file with `weight` (scores × embedding) and maybe `bias`: the score is weight · e + bias for the image's
+    embedding e of length 1, as LAION's aesthetic predictor makes it. One score is called `<name>`; several are called
+    `<name>_<label>` by `labels`, in the order of the rows.
+
+    `min` and `max` judge one label: `bound_label`, or the only one. Reasons: `<name>_below_min`, `<name>_above_max`,
+    and `<name>_not_finite` for a NaN in any score. Without a bound it only scores. Samples without an image fail as
+    `no_image`.
+    """
+
+    model: str = Field(min_length=1, description="a hub id or a local folder; with head, an open_clip model")
+    labels: list[str] = Field(default_factory=list, description="the labels that are scored; without head at least one")
+    head: str | None = Field(None, description="a safetensors file: a linear head over the embeddings of a CLIP model")
+    bound_label: str | None = Field(None, description="the label that min and max judge; the only one when left out")
+    min: float | None = Field(None, allow_inf_nan=False, description="drop below this score")
+    max: float | None = Field(None, allow_inf_nan=False, description="drop above this score")
+    name: str = Field("image", pattern=r"^[a-z][a-z0-9_]*$", description="what the scores are called")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    _scorer: "Scorer | None" = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _labels_and_bounds(self) -> Self:
+        if not self.labels and self.head is None:
+            raise ValueError("labels must name at least one of the model's labels")
+        names = [_slug(label) for label in self.labels]
+        if len(set(names)) < len(names) or not all(names):
+            raise ValueError(f"labels must differ in their letters and digits, got {', '.join(self.labels)}")
+        if self.bound_label is not None and self.bound_label not in self.labels:
+            raise ValueError(f"bound_label '{self.bound_label}' is not among labels")
+        bounded = self.min is not None or self.max is not None
+        if bounded and self.bound_label is None and len(self.labels) > 1:
+            raise ValueError(f"bound_label must say which of {', '.join(self.labels)} min and max judge")
+        if self.min is not None and self.max is not None and self.max < self.min:
+            raise ValueError(f"max must be at least min, got min={self.min} and max={self.max}")
+        return self
+
+    def check(self) -> None:
+        if self.head is None:
+            find_image_classifier(self.model, self.revision, self.labels)
+        else:
+            from mmsynth_filters._clip_find import find
+
+            find(self.model, self.revision)
+            check_head(Path(self.head).expanduser(), self.labels)
+
+    def setup(self, device: str) -> None:
+        dtype = resolve_dtype(self.dtype, device)
+        found: ModelFiles | Found
+        if self.head is None:
+            found = find_image_classifier(self.model, self.revision, self.labels)
+            self._scorer = TransformersClassifier(found, self.labels, device, dtype)
+        else:
+            from mmsynth_filters._clip_find import find
+
+            found = find(self.model, self.revision)
+            self._scorer = ClipHead(found, Path(self.head).expanduser(), device, dtype)
+        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+
+    def prepare(self, sample: Sample) -> Any:
+        """Decode, resize and crop."""
+        if sample.image is None:
+            raise SampleError("no_image", f"{self.name} is scored by the image")
+        return self._ready.pixels_for(sample.image.pixels())
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Any]) -> list[Result]:
+        scores = self._ready.scores(prepared)
+        return [self._judged(sample, own) for sample, own in zip(batch, scores, strict=True)]
+
+    def score_names(self) -> tuple[str, ...]:
+        if self.head is not None and not self.labels:
+            return (self.name,)
+        return tuple(f"{self.name}_{_slug(label)}" for label in self.labels)
+
+    @property
+    def _ready(self) -> "Scorer":
+        if self._scorer is None:
+            raise RuntimeError(f"{type(self).__name__}.setup() must run before the first batch")
+        return self._scorer
+
+    def _judged(self, sample: Sample, scores: Sequence[float]) -> Result:
+        if not all(map(math.isfinite, scores)):
+            return Dropped(f"{self.name}_not_finite", sample)
+        rounded = {name: round(score, 6) for name, score in zip(self.score_names(), scores, strict=True)}
+        scored = sample.with_scores(**rounded)
+        judged = scores[self.labels.index(self.bound_label) if self.bound_label is not None else 0]
+        if self.min is not None and judged < self.min:
+            return Dropped(f"{self.name}_below_min", scored)
+        if self.max is not None and judged > self.max:
+            return Dropped(f"{self.name}_above_max", scored)
+        return scored
+
+
+class Scorer(Protocol):
+    """A model that gives numbers to pictures."""
+
+    def pixels_for(self, picture: "PIL.Image.Image") -> Any:
+        """One picture as the model wants it; runs in threads."""
+
+    def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
+        """For each prepared picture its scores, in the order of the labels."""
+
+
+def find_image_classifier(model: str, revision: str | None, labels: Sequence[str]) -> ModelFiles:
+    """The folder of an image classifier of transformers with these labels; nothing is loaded."""
+    try:
+        from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig
+    except ImportError as error:
+        raise PluginError("an image classifier needs 'transformers': pip install 'mmsynth[vlm]'") from error
+    found = find_model(model, revision=revision, patterns=_FILES)
+    try:
+        config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model '{model}' has no configuration that can be read in {found.folder}") from error
+    if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise ModelError(f"model '{model}' is a '{config.model_type}', which is no image classifier of transformers")
+    if not any(found.folder.glob("*.safetensors")):
+        raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; others are not loaded")
+    known = [str(label) for label in (config.id2label or {}).values()]
+    if unknown := [label for label in labels if label not in known]:
+        raise ModelError(f"model '{model}' has no label '{unknown[0]}'; its labels: {', '.join(known)}")
+    return found
+
+
+class TransformersClassifier:
+    """An image classifier of transformers on its device, in its dtype."""
+
+    def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
+        from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+        processor_class: Any = AutoImageProcessor
+        try:
+            self._processor = processor_class.from_pretrained(found.folder, local_files_only=True)
+            model: Any = AutoModelForImageClassification.from_pretrained(
+                found.folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"model '{found.id}' cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        self._model = model.to(device).eval()
+        # not label2id, which configurations may leave out
+        column = {str(label): int(i) for i, label in model.config.id2label.items()}
+        self._columns = [column[label] for label in labels]
+        self._raw = model.config.num_labels == 1
+        self._each_by_itself = model.config.problem_type == "multi_label_classification"
+
+    def pixels_for(self, picture: "PIL.Image.Image") -> "torch.Tensor":
+        pixels: torch.Tensor = self._processor(images=picture, return_tensors="pt")["pixel_values"]
+        return pixels
+
+    def scores(self, prepared: Sequence["torch.Tensor"]) -> list[list[float]]:
+        import torch
+
+        pixels = torch.cat(list(prepared)).to(self._model.device, self._model.dtype)
+        with torch.inference_mode():
+            logits = self._model(pixel_values=pixels).logits.float()
+            if self._each_by_itself:
+                logits = logits.sigmoid()
+            elif not self._raw:
+                logits = logits.softmax(dim=-1)
+            scores: list[list[float]] = logits[:, self._columns].tolist()
+        return scores
+
+
+def check_head(file: Path, labels: Sequence[str]) -> tuple[int, int]:
+    """Scores and width of a linear head in a safetensors file, by its header. Raises ModelError."""
+    try:
+        from safetensors import safe_open
+    except ImportError as error:
+        raise PluginError("a head needs 'safetensors': pip install 'mmsynth[clip]'") from error
+    if not file.is_file():
+        raise ModelError(f"head '{file}' is no file")
+    try:
+        with safe_open(file, framework="np") as opened:
+            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
+    except Exception as error:  # safetensors has its own kind, and the disk has others
+        raise ModelError(f"head '{file}' is no safetensors file: {error}") from error
+    shape = shapes.get("weight", ())
+    if len(shape) != 2 or shapes.get("bias", shape[:1]) != shape[:1] or set(shapes) - {"weight", "bias"}:
+        raise ModelError(f"head '{file}' must hold weight (scores, width) and maybe bias (scores), and holds {shapes}")
+    if shape[0] != max(1, len(labels)):
+        raise ModelError(f"head '{file}' gives {shape[0]} scores, and labels names {len(labels)}")
+    return shape[0], shape[1]
+
+
+class ClipHead:
+    """A linear layer over the image embeddings of an open_clip model."""
+
+    def __init__(self, found: "Found", file: Path, device: str, dtype: "torch.dtype") -> None:
+        import PIL.Image
+        import torch
+        from safetensors.torch import load_file
+
+        from mmsynth_filters._clip_model import ClipModel
+
+        self._clip: ClipModel = ClipModel(found, device, dtype)
+        head = load_file(file)
+        self._weight = head["weight"].to(device, torch.float32)
+        self._bias = head["bias"].to(device, torch.float32) if "bias" in head else None
+        width = self._embed([self.pixels_for(PIL.Image.new("RGB", (32, 32)))]).shape[1]
+        if width != self._weight.shape[1]:
+            raise ModelError(
+                f"head '{file}' is for embeddings of {self._weight.shape[1]} numbers, and '{found.id}' gives {width}"
+            )
+
+    def pixels_for(self, picture: "PIL.Image.Image") -> Any:
+        return self._clip.pixels_for(picture)
+
+    def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
+        import torch
+        from torch.nn.functional import linear
+
+        with torch.inference_mode():
+            scores: list[list[float]] = linear(self._embed(prepared), self._weight, self._bias).tolist()
+        return scores
+
+    def _embed(self, prepared: Sequence[Any]) -> "torch.Tensor":
+        import torch
+
+        with torch.inference_mode():
+            return self._clip._embed_images(prepared)
+
+
+def _slug(label: str) -> str:
+    """A label as part of a score's name."""
+    return re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_")

@@ -1,0 +1,126 @@
+"""The filter `language`: which language a caption is written in, by py3langid, which carries its model."""
+
+import copy
+import difflib
+import functools
+import importlib.util
+import math
+import unicodedata
+from collections.abc import Sequence
+from typing import Any, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from mmsynth.errors import PluginError, RecipeError
+from mmsynth.models import ModelInfo
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+#: nobody can tell: too short, or no letters
+UNDETERMINED = "und"
+#: what the model calls text that is in none
+_NO_LANGUAGE = "zxx"
+
+
+class Language(Filter):
+    """Tell each caption's language, and drop those of languages that are not wanted.
+
+    `record["language"]` gets the language as two letters of ISO 639-1 (en, de, zh, …), or `und` for captions with fewer
+    than `min_letters` letters or in no language; the score `language_confidence` is the probability of that language
+    among all that were possible (`und` has no score). Reasons: `language_not_kept` (not in `keep`; `und` may stand
+    there too) and `language_unsure` (confidence below `min_confidence`, and `und` where `keep` does not name it).
+    Without `keep` and `min_confidence` it only scores. With one, a sample without a caption is dropped as `no_caption`.
+
+    It knows 139 languages, and close ones (Norwegian and Danish, Russian and Macedonian) share the probability of short
+    captions: a whole sentence gets 0.7 and more, three words may be right at 0.1. Where only some languages can occur,
+    name them in `among`: that makes it surer, but a caption in any other is then taken for one of these. Names and
+    loanwords mislead it. Lui and Baldwin 2012 (langid.py, ACL P12-3005).
+    """
+
+    keep: list[str] | None = Field(None, min_length=1, description="languages to keep, such as [en, de]; und too")
+    min_confidence: float | None = Field(None, ge=0, le=1, description="drop when the language is less sure")
+    among: list[str] | None = Field(None, min_length=2, description="the languages that captions may have; else all")
+    min_letters: int = Field(
+        6, ge=1, description="captions with fewer letters are und; ideographs, kana and hangul count as two"
+    )
+
+    _identifier: Any = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _kept_are_possible(self) -> Self:
+        impossible = sorted(set(self.keep or ()) - {*(self.among or ()), UNDETERMINED}) if self.among else []
+        if impossible:
+            raise ValueError(f"keep names {', '.join(impossible)}, which among leaves out")
+        return self
+
+    def check(self) -> None:
+        if importlib.util.find_spec("py3langid") is None:
+            raise PluginError("the filter 'language' needs 'py3langid': pip install 'mmsynth[safety]'")
+        if self.keep is None and self.among is None:
+            return
+        known = set(_identifier().labels)
+        for name in (*(self.keep or ()), *(self.among or ())):
+            if name not in known | {UNDETERMINED}:
+                close = difflib.get_close_matches(name[:2].lower(), known, n=1)
+                meant = f" Did you mean '{close[0]}'?" if close else ""
+                raise RecipeError(f"language: no language '{name}'.{meant} Known: {', '.join(sorted(known))}")
+
+    def setup(self, device: str) -> None:
+        self._identifier = _identifier()
+        if self.among is not None:
+            self._identifier.set_languages([name for name in self.among if name != UNDETERMINED])
+        self._loaded = (ModelInfo("py3langid", _version("py3langid"), "float32"),)
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        return [self._judged(sample) for sample in batch]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("language_confidence",)
+
+    def _judged(self, sample: Sample) -> Result:
+        bounded = self.keep is not None or self.min_confidence is not None
+        if not sample.caption or not sample.caption.strip():
+            return Dropped("no_caption", sample) if bounded else sample
+        language, confidence = self.classify(sample.caption)
+        told = sample.with_record(language=language)
+        if language == UNDETERMINED:
+            kept = UNDETERMINED in self.keep if self.keep is not None else self.min_confidence is None
+            return told if kept else Dropped("language_unsure", told)
+        told = told.with_scores(language_confidence=round(confidence, 4))
+        if self.keep is not None and language not in self.keep:
+            return Dropped("language_not_kept", told)
+        if self.min_confidence is not None and not confidence >= self.min_confidence:
+            return Dropped("language_unsure", told)
+        return told
+
+    def classify(self, text: str) -> tuple[str, float]:
+        """The likeliest language and its probability; und and 0 where there is too little to tell by."""
+        if count_letters(text) < self.min_letters:
+            return UNDETERMINED, 0.0
+        language, confidence = self._identifier.classify(text)
+        sure = float(confidence)
+        return (str(language), sure) if language != _NO_LANGUAGE and math.isfinite(sure) else (UNDETERMINED, 0.0)
+
+
+def count_letters(text: str) -> int:
+    """Letters; those that stand for a syllable or a word count as two."""
+    return sum(2 if unicodedata.east_asian_width(c) == "W" else 1 for c in text if c.isalpha())
+
+
+def _identifier() -> Any:
+    """One to call set_languages on; what it holds is shared."""
+    return copy.copy(_read_model())
+
+
+@functools.cache
+def _read_model() -> Any:
+    """Read once in a process: unpacking the model takes seconds."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+
+    return version(package)

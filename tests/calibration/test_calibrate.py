@@ -1,0 +1,158 @@
+"""calibrate: what it predicts of a threshold is what planted mismatches show."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+import mmsynth as mm
+from mmsynth.calibration import Calibration, calibrated, score_run
+from mmsynth.calibration.estimate import auc, noise_of
+from mmsynth.calibration.negatives import Permuted
+from mmsynth.cli import run
+from mmsynth.errors import RecipeError
+from mmsynth.sample import Result, Sample
+from mmsynth.selection import Rows
+from tests.engine.run_files import records
+
+N = 1200
+
+
+class SwappedPrompts(mm.Captioner):
+    """Gives a share of the scenes the prompt of another scene, and notes it."""
+
+    share: float
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        others = mm.registry.load("source", "scenes")(n=10 * N, seed=99)
+        return [self._swapped(sample, others) for sample in batch]
+
+    def _swapped(self, sample: Sample, others: mm.Source) -> Sample:
+        rng = self.rng(sample)
+        if rng.random() >= self.share:
+            return sample.with_record(swapped=False)
+        index = rng.randrange(10 * N)
+        (other,) = others.read({"start": index, "stop": index + 1})
+        assert isinstance(other, Sample)
+        return sample.with_record(captions=[], swapped=True).with_caption(other.caption or "", model="swapped")
+
+
+def scored_run(folder: Path, share: float, n: int = N) -> Path:
+    pipeline = mm.scenes(n, seed=11).render("scenes").caption(SwappedPrompts(share=share))
+    pipeline.filter("clip", model="nano").write(folder, samples_per_shard=200)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory: pytest.TempPathFactory) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """CLIP scores of scenes with their own prompts, with swapped ones, and what calibrate takes for mismatched."""
+    folder = tmp_path_factory.mktemp("calibrate")
+    own, swapped = (score_of(scored_run(folder / str(share), share)) for share in (0.0, 1.0))
+    return own, swapped, score_run(str(folder / "0.0"), "clip").mismatched
+
+
+def score_of(folder: Path) -> np.ndarray:
+    return np.array([record["scores"]["clip"] for record in records(folder).values()])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.4])
+def test_the_precision_it_predicts_is_that_of_the_planted_truth(
+    share: float, scores: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    own, swapped, mismatched = scores
+    good = np.random.default_rng(7).permutation(N) >= share * N
+    pairs = np.where(good, own, swapped)
+    found = calibrated(pairs, mismatched)
+    assert found.noise == pytest.approx(share, abs=0.03)
+    for threshold in np.quantile(pairs, [0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7]):
+        planted = good[pairs >= threshold].mean()
+        assert found.at(float(threshold))["precision"] == pytest.approx(planted, abs=0.03)
+    chosen = found.threshold_for(0.97)
+    assert chosen is not None
+    assert good[pairs >= chosen].mean() >= 0.94
+
+
+def normal(share: float, apart: float, n: int = 3000, seed: int = 0) -> tuple[Calibration, np.ndarray, np.ndarray]:
+    """Matching pairs score about `apart`, mismatched ones about 0; a share of the pairs is mismatched."""
+    rng = np.random.default_rng(seed)
+    wrong = int(n * share)
+    pairs = np.concatenate([rng.normal(apart, 1, n - wrong), rng.normal(0, 1, wrong)])
+    good = np.arange(n) < n - wrong
+    return calibrated(pairs, rng.normal(0, 1, n), resamples=100, seed=seed), pairs, good
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.2, 0.4])
+def test_intervals_hold_the_truth_of_overlapping_scores(share: float) -> None:
+    inside = []
+    for seed in range(5):
+        found, pairs, good = normal(share, 3.0, seed=seed)
+        for threshold in (1.0, 2.0, 3.0):
+            low, high = found.at(threshold)["precision_interval"]
+            inside.append(low - 0.01 <= good[pairs >= threshold].mean() <= high + 0.01)
+    assert np.mean(inside) >= 0.8
+
+
+def test_the_threshold_for_a_precision_is_the_lowest_that_keeps_it() -> None:
+    found, pairs, good = normal(0.3, 4.0)
+    threshold = found.threshold_for(0.95)
+    assert threshold is not None
+    assert good[pairs >= threshold].mean() == pytest.approx(0.95, abs=0.03)
+    assert found.at(threshold - 0.5)["precision"] < 0.95
+    assert normal(0.9, 0.1)[0].threshold_for(0.999) is None
+
+
+def test_auc_counts_ties_half() -> None:
+    assert auc(np.array([2.0, 3.0]), np.array([1.0, 2.0])) == pytest.approx(0.875)
+    assert noise_of(np.full(50, 5.0), np.zeros(50)) == 0
+
+
+def test_every_image_and_every_caption_is_a_negative_once_and_none_is_its_own(tmp_path: Path) -> None:
+    folder = scored_run(tmp_path / "run", 0.0, n=60)
+    own = {key: record["captions"][0]["text"] for key, record in records(folder).items()}
+    source = Permuted(runs=(str(folder),), seed=5)
+    negatives = [sample for piece in source.slices(25) for sample in source.read(piece.payload)]
+    assert all(isinstance(sample, Sample) for sample in negatives)
+    given = {sample.key: sample.caption for sample in negatives if isinstance(sample, Sample)}
+    assert given.keys() == own.keys()
+    assert sorted(str(text) for text in given.values()) == sorted(own.values())
+    assert not any(given[key] == own[key] for key in own)
+
+
+def test_almost_true_captions_are_judged_where_there_are_some(tmp_path: Path) -> None:
+    pipeline = mm.scenes(60, seed=2).render("scenes").caption("facts")
+    pipeline = pipeline.caption("examples.nano.hard_negatives:HardNegativeCaptions").filter("clip", model="nano")
+    pipeline.write(tmp_path / "run")
+    scored = score_run(str(tmp_path / "run"), "clip")
+    assert {"colour", "count", "shape"} <= scored.hard.keys()
+    found = calibrated(scored.pairs, scored.mismatched, scored.hard, resamples=10)
+    assert all(0.7 < value <= found.auc for value in found.hard_auc.values())
+
+
+def test_the_command_tells_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = scored_run(tmp_path / "run", 0.2, n=120)
+    assert run(["calibrate", str(folder), "--precision", "0.9", "--out", str(tmp_path / "out")]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "of the pairs are mismatched themselves" in told
+    assert "for a precision of 0.9: --where" in told
+    written = json.loads((tmp_path / "out/calibration.json").read_text())
+    assert written["chosen"]["precision"] >= 0.9
+    kept = (
+        Rows([folder]).query(f"select count(*) from samples where clip >= {written['chosen']['threshold']}").fetchone()
+    )
+    assert kept == (round(written["chosen"]["kept"] * 120),)
+    with PIL.Image.open(tmp_path / "out/calibration.png") as chart:
+        assert chart.width > 600
+
+
+def test_what_cannot_be_calibrated_says_why(tmp_path: Path) -> None:
+    mm.scenes(8).render("scenes").write(tmp_path / "unscored")
+    with pytest.raises(RecipeError, match="The filter 'clip' gives this score"):
+        score_run(str(tmp_path / "unscored"), "clip")
+    mm.scenes(8).render("scenes").filter("clip").write(tmp_path / "few")
+    assert run(["calibrate", str(tmp_path / "few")]) == 2
+    mm.select(tmp_path / "few").write(tmp_path / "chosen")
+    with pytest.raises(RecipeError, match="calibrate the run that scored it"):
+        score_run(str(tmp_path / "chosen"), "clip")

@@ -1,0 +1,168 @@
+"""Toxicity counts words of a list, or asks a text classifier.
+
+The words here are the mildest of the list; the classifier is a BERT with random weights, whose labels are only names.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mmsynth.errors import ModelError
+from mmsynth.sample import Dropped, Sample
+from mmsynth.testing import check_stage
+from mmsynth_filters.toxicity import Toxicity
+
+GOOD = [
+    "a great tit on a branch above a cock and a blue-footed booby",
+    "a cowgirl at a strip mall with a pot of tea and a bottle of rum",
+    "a gay couple, two lesbians and a seaman before a naked Venus by Botticelli",
+    "Scunthorpe United, Essex and Sussex",
+    "an assassin's class plays a bass guitar in 1955",
+    "god, what a view",
+    "一只红色的狗坐在草地上",
+]
+BAD = {
+    "a damn dog": 1,
+    "DAMN! A dog, damn it": 2,
+    "d4mn, what a dog": 1,
+    "a son-of-a-bitch": 1,
+    "a man calls another a son of a bitch": 1,
+    "bull shit on the grass": 1,
+    "a load of $hit": 1,
+    "what b.i.t.c.h is this": 0,
+}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "red", "cat", "on", "the", "lawn"]
+
+
+def ready(**parameters: Any) -> Toxicity:
+    stage = Toxicity(**parameters)
+    stage.check()
+    stage.setup("cpu")
+    return stage
+
+
+def score(stage: Toxicity, caption: str) -> float:
+    (result,) = stage.process([Sample("k", caption=caption)])
+    assert isinstance(result, Sample)
+    return float(result.record["scores"]["toxicity"])
+
+
+@pytest.fixture(scope="module")
+def words() -> Toxicity:
+    return ready()
+
+
+@pytest.fixture(scope="module", params=["single_label_classification", "multi_label_classification"])
+def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BertForSequenceClassification, tiny, drawn at random, with the labels of a hub model."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp(request.param)
+    built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    built.pre_tokenizer = pre_tokenizers.Whitespace()
+    built.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=built, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]")
+    fast.save_pretrained(folder)
+    config = BertConfig(
+        vocab_size=len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=16,
+        id2label={0: "neutral", 1: "toxic", 2: "insult"},
+        problem_type=request.param,
+    )
+    torch.manual_seed(5)
+    model = BertForSequenceClassification(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0, 0.3)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("caption", GOOD)
+def test_everyday_words_are_no_abuse(words: Toxicity, caption: str) -> None:
+    assert score(words, caption) == 0
+
+
+@pytest.mark.parametrize(("caption", "count"), BAD.items())
+def test_words_of_the_list_are_counted_in_disguise_too(words: Toxicity, caption: str, count: int) -> None:
+    assert score(words, caption) == count
+
+
+def test_the_list_can_be_made_longer_and_shorter() -> None:
+    stage = ready(words=["Pumpkin head", "gay"], allow=["damn"])
+    assert score(stage, "a damn pumpkin  head") == 1
+    assert score(stage, "a gay day") == 1
+
+
+def test_a_bound_drops_and_keeps_the_score() -> None:
+    stage = ready(max=0)
+    results = stage.process([Sample("a", caption="a dog"), Sample("b", caption="a damn dog"), Sample("c")])
+    assert [getattr(result, "reason", None) for result in results] == [None, "toxicity_above_max", "no_caption"]
+    assert isinstance(results[1], Dropped)
+    assert results[1].sample is not None
+    assert results[1].sample.record["scores"] == {"toxicity": 1}
+    assert isinstance(ready().process([Sample("c")])[0], Sample)
+    assert getattr(stage._judged(Sample("k"), (math.nan, False)), "reason", None) == "toxicity_not_finite"
+
+
+def test_words_keep_the_stage_contract() -> None:
+    check_stage(Toxicity(max=0), [Sample(f"k{i}", caption=c) for i, c in enumerate([*GOOD, *BAD, None])])
+
+
+def test_a_classifiers_score_is_its_own_largest_probability(classifier: Path) -> None:
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    captions = ["a dog", "a red cat on the lawn", "the the the dog"]
+    stage = ready(model=str(classifier), labels=["toxic", "insult"], dtype="float32")
+    results = stage.process([Sample(f"k{i}", caption=c) for i, c in enumerate(captions)])
+    model = AutoModelForSequenceClassification.from_pretrained(classifier, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    for caption, result in zip(captions, results, strict=True):
+        with torch.no_grad():
+            logits = model(**tokenizer(caption, return_tensors="pt")).logits[0]
+        multi = model.config.problem_type.startswith("multi")
+        expected = (logits.sigmoid() if multi else logits.softmax(-1))[1:].max().item()
+        assert isinstance(result, Sample)
+        assert result.record["scores"]["toxicity"] == pytest.approx(expected, abs=1e-5)
+    assert stage.loaded[0].id == str(classifier)
+
+
+def test_a_classifier_keeps_the_stage_contract_and_says_what_it_left_unread(classifier: Path) -> None:
+    captions = ["a dog", "a red cat on the lawn", "dog " * 40, None]
+    stage = Toxicity(model=str(classifier), labels=["toxic"], dtype="float32")
+    results = check_stage(stage, [Sample(f"k{i}", caption=c) for i, c in enumerate(captions)])
+    cut = [isinstance(result, Sample) and result.record.get("toxicity_truncated", False) for result in results]
+    assert cut == [False, False, True, False]
+
+
+def test_a_label_that_the_model_does_not_have_is_refused(classifier: Path) -> None:
+    with pytest.raises(ModelError, match="no label 'rude'; its labels: neutral, toxic, insult"):
+        Toxicity(model=str(classifier), labels=["rude"]).check()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"labels": ["toxic"]}, "go with a model"),
+        ({"model": "unitary/toxic-bert"}, "labels must say"),
+        ({"model": "unitary/toxic-bert", "labels": ["toxic"], "words": ["x"]}, "go with model: words"),
+        ({"words": [" "]}, "blank"),
+        ({"max": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_parameters_that_cannot_be_right_are_refused(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Toxicity(**parameters)
