@@ -6,6 +6,7 @@ and parquet; does not know what is decided.
 """
 
 import re
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 TABLE = "samples"
+_MEMORY = "1500MB"
 
 
 class Rows:
@@ -30,6 +32,10 @@ class Rows:
         self.runs = [Path(run) for run in runs]
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
+        # what is larger goes to disk, in a folder that goes with this object
+        self._spill = tempfile.TemporaryDirectory(prefix="mmsynth-select-")
+        self.connection.execute(f"SET memory_limit = '{_MEMORY}'")
+        self.connection.execute(f"SET temp_directory = {_text(self._spill.name)}")
         parts = [self._part(number, run) for number, run in enumerate(self.runs)]
         self.connection.execute(f"CREATE VIEW stored AS {' UNION ALL BY NAME '.join(parts)}")
         stored = self.connection.execute("DESCRIBE stored").fetchall()
