@@ -73,7 +73,7 @@ class Grounding(Filter):
         dtype = resolve_dtype(self.dtype, device)
         model, processor = load_checkpoint(found, device, dtype, self.trust_remote_code)
         self._answers = YesOrNo(found.id, processor.tokenizer)
-        self._generator = TextGenerator(model, processor, self._answers, self.system)  # type: ignore[arg-type]
+        self._generator = TextGenerator(model, processor, self._answers, self.system)  # type: ignore[arg-type]  # decodes nothing
         self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
 
     def prepare(self, sample: Sample) -> "PIL.Image.Image":

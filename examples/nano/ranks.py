@@ -52,9 +52,7 @@ class Ranks:
     def save(self, state: dict[str, Any], file: Path) -> None:
         """The first process writes it, whole or not at all."""
         if self.first:
-            part = file.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(file)
+            save_state(state, file)
 
     def average_gradients(self, module: nn.Module) -> None:
         """The mean over all processes, in one message."""
@@ -66,3 +64,10 @@ class Ranks:
         flat /= self.count
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+
+
+def save_state(state: dict[str, Any], file: Path) -> None:
+    """Whole or not at all."""
+    part = file.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(file)

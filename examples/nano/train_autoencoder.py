@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from examples.nano import diffusion_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.ranks import save_state
 from examples.nano.scene_pairs import normalised, read_scenes
 from mmsynth.facts import Facts
 
@@ -149,13 +150,6 @@ def side_by_side(file: Path, pictures: Tensor, columns: int = 8) -> None:
     rows = pictures.clamp(-1, 1).unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)
     sheet = PIL.Image.fromarray(((rows.cpu().numpy() + 1) * 127.5).round().astype(np.uint8))
     sheet.resize((4 * sheet.width, 4 * sheet.height), PIL.Image.Resampling.NEAREST).save(file)
-
-
-def save_state(state: dict[str, Any], file: Path) -> None:
-    """Whole or not at all."""
-    part = file.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(file)
 
 
 def any_process(accelerator: accelerate.Accelerator, here: bool) -> bool:

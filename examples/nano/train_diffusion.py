@@ -27,8 +27,9 @@ from torch.nn import functional
 from examples.nano import diffusion_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.ranks import save_state
 from examples.nano.scene_pairs import normalised, read_scenes
-from examples.nano.train_autoencoder import any_process, save_state, side_by_side
+from examples.nano.train_autoencoder import any_process, side_by_side
 from mmsynth.facts import Facts
 from mmsynth_renderers.diffusion import NANO_GUIDANCE, NANO_STEPS
 

@@ -125,8 +125,3 @@ def load(folder: Path) -> tuple[Any, Any]:
     """The model in float32 and its processor, through transformers' own loaders."""
     processor = AutoProcessor.from_pretrained(folder)
     return AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32), processor
-
-
-def feature_map(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """What the tower sees, [batch, 192, 8, 8]."""
-    return model.model.vision_tower(pixels, return_dict=True).last_hidden_state  # type: ignore[no-any-return]  # untyped

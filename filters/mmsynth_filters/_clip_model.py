@@ -89,12 +89,13 @@ class ClipModel:
         text_rows = [row[tokens] for own in texts for tokens in own]
         with torch.inference_mode():
             rows = torch.tensor([image_rows, text_rows]).to(self._device, non_blocking=True)
-            image_features = self._embed_images(images)
+            image_features = self.embed_images(images)
             text_features = torch.cat([self._embed_texts(batch) for batch in by_length(unique, texts_per_batch)])
             flat = iter((image_features[rows[0]] * text_features[rows[1]]).sum(dim=-1).tolist())
         return [[next(flat) for _ in own] for own in texts]
 
-    def _embed_images(self, images: Sequence[Pixels]) -> "torch.Tensor":
+    def embed_images(self, images: Sequence[Pixels]) -> "torch.Tensor":
+        """Embeddings of length one, [images, width]."""
         import torch
         from torch.nn.functional import normalize
 

@@ -117,7 +117,7 @@ class Faces(Filter):
             np.asarray(grey), scaleFactor=1.1, minNeighbors=4, minSize=(side, side), outputRejectLevels=True
         )
         sure = [box for box, weight in zip(found, weights, strict=True) if float(weight) >= self.min_confidence]
-        return sorted(tuple(round(float(value) * scale) for value in box) for box in sure)  # type: ignore[misc]
+        return sorted(tuple(round(float(value) * scale) for value in box) for box in sure)  # type: ignore[misc]  # always four
 
 
 def blur_boxes(picture: "PIL.Image.Image", boxes: Sequence[Box]) -> "PIL.Image.Image":

@@ -252,7 +252,7 @@ class ClipHead:
         import torch
 
         with torch.inference_mode():
-            return self._clip._embed_images(prepared)
+            return self._clip.embed_images(prepared)
 
 
 def _slug(label: str) -> str:

@@ -143,7 +143,7 @@ def by_embedding(base: list[Picture], model: str) -> dict[str, Any]:
 
 
 def embed(clip: Any, pictures: list[Picture]) -> np.ndarray[Any, Any]:
-    rows: np.ndarray[Any, Any] = clip._embed_images([clip.pixels_for(picture) for picture in pictures]).numpy()
+    rows: np.ndarray[Any, Any] = clip.embed_images([clip.pixels_for(picture) for picture in pictures]).numpy()
     return rows
 
 
