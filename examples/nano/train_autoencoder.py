@@ -6,6 +6,7 @@
 A variational autoencoder, and two things that a small denoiser needs of its latents: what stands in
 each cell can be read off them (after Yao et al. 2025, who align latents with a vision model; here the drawer knows),
 and the decoder forgives some noise in them, so that a latent that is nearly right still becomes a clean shape.
+The last steps are the decoder's alone: the latents stay as they are, and a denoiser may be learning them already.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from examples.nano import diffusion_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.muon import Muon
 from examples.nano.ranks import save_state
 from examples.nano.scene_pairs import normalised, read_scenes
 from mmsynth.facts import Facts
@@ -41,15 +43,18 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_diffusion"))
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/diffusion"), help="state, to go on from")
     parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--decoder-steps", type=int, default=3000, help="after them, of the decoder alone")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step, over all processes")
-    parser.add_argument("--lr", type=float, default=1.5e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
     parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     stop_at = time.monotonic() + 60 * options.minutes
-    accelerator = accelerate.Accelerator(cpu=not torch.cuda.is_available())
+    # in the decoder's own steps the encoder has no gradients
+    kwargs = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = accelerate.Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[kwargs])
     pixels, records = read_scenes(options.shards, options.limit)
     accelerator.print(f"{len(pixels):,} pictures")
     options.folder.mkdir(parents=True, exist_ok=True)
@@ -66,9 +71,12 @@ class Losses(nn.Module):
         self.look = nn.Sequential(nn.Conv2d(diffusion_model.CHANNELS, _HEAD_WIDTH, 3, padding=1), nn.SiLU())
         self.heads = FactHeads(1, _HEAD_WIDTH)
 
-    def forward(self, pictures: Tensor, cells: Tensor, targets: FactTargets) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = self.vae.encode(pictures).latent_dist
-        latents = seen.sample()
+    def forward(
+        self, pictures: Tensor, cells: Tensor, targets: FactTargets, decoder_only: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.set_grad_enabled(not decoder_only):
+            seen = self.vae.encode(pictures).latent_dist
+            latents = seen.sample()
         level = _NOISE * torch.rand(len(latents), 1, 1, 1, device=latents.device)
         drawn = self.vae.decode(latents + level * torch.randn_like(latents)).sample
         # a corner pixel is background in every scene; the second tone of a pattern counts as an object, and may
@@ -76,12 +84,14 @@ class Losses(nn.Module):
         weight = 1 + (_OBJECT_WEIGHT - 1) * there
         # absolute, not squared: scenes are flat colours, and edges should be hard
         error = ((drawn - pictures).abs() * weight).sum() / (3 * weight.sum())
-        losses = {
+        if decoder_only:
+            return drawn, {"error": error}
+        kl = _KL_WEIGHT * seen.kl().mean() / latents[0].numel()
+        return drawn, {
             "error": error,
-            "kl": _KL_WEIGHT * seen.kl().mean() / latents[0].numel(),
+            "kl": kl,
             "cells": _CELL_WEIGHT * self.heads.cell_loss(self.look(latents), cells, targets),
         }
-        return drawn, losses
 
 
 class Training:
@@ -91,7 +101,7 @@ class Training:
         self.options, self.accelerator = options, accelerator
         torch.manual_seed(options.seed)
         losses = Losses().to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(losses.parameters(), lr=options.lr, weight_decay=0.01, betas=(0.9, 0.98))
+        optimizer = Muon(losses, options.lr, weight_decay=0.01)
         self.step, self.state_file = 0, options.folder / "autoencoder.pt"
         if self.state_file.exists():
             state = torch.load(self.state_file, map_location="cpu", weights_only=True)
@@ -103,9 +113,9 @@ class Training:
     def run(self, pixels: Tensor, facts: list[Facts], stop_at: float) -> None:
         targets, cells = FactTargets.of(facts), cells_of(facts)
         started, first = time.monotonic(), self.step
-        while self.step < self.options.steps and not any_process(self.accelerator, time.monotonic() > stop_at):
+        while self.step < self._steps() and not any_process(self.accelerator, time.monotonic() > stop_at):
             pictures, drawn, losses = self._train_step(pixels, targets, cells)
-            if self.step % 20 == 0 or self.step == self.options.steps:
+            if self.step % 20 == 0 or self.step == self._steps():
                 rate = (self.step - first) * self.options.batch / (time.monotonic() - started)
                 said = {name: round(float(loss.detach()), 5) for name, loss in losses.items()}
                 self.accelerator.print(
@@ -124,15 +134,25 @@ class Training:
         torch.manual_seed(seed)
         chosen = torch.randint(len(pixels), (self.options.batch // ranks,))
         for group in self.optimizer.param_groups:
-            group["lr"] = self.options.lr * schedule(self.step, self.options.steps)
+            group["lr"] = self.options.lr * self._schedule()
         pictures = normalised(pixels[chosen]).to(device, memory_format=torch.channels_last)
-        drawn, losses = self.losses(pictures, cells[chosen].long().to(device), targets.of_scenes(chosen, str(device)))
+        there = cells[chosen].long().to(device), targets.of_scenes(chosen, str(device))
+        drawn, losses = self.losses(pictures, *there, decoder_only=self.step >= self.options.steps)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(sum(losses.values(), start=torch.zeros((), device=device)))
         self.accelerator.clip_grad_norm_(self.losses.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
         return pictures, drawn, losses
+
+    def _steps(self) -> int:
+        return int(self.options.steps + self.options.decoder_steps)
+
+    def _schedule(self) -> float:
+        steps = self.options.steps
+        if self.step < steps:
+            return schedule(self.step, steps)
+        return schedule(self.step - steps, self.options.decoder_steps)
 
     def _save(self, pictures: Tensor, drawn: Tensor) -> None:
         if not self.accelerator.is_main_process:

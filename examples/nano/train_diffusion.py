@@ -27,6 +27,7 @@ from torch.nn import functional
 from examples.nano import diffusion_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.muon import Muon
 from examples.nano.ranks import save_state
 from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.train_autoencoder import any_process, side_by_side
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/diffusion"), help="state, to go on from")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=64, help="pictures a step, over all processes")
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
     parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
     parser.add_argument("--seed", type=int, default=0)
@@ -125,7 +126,7 @@ class Training:
         encoder, self.tokenizer = diffusion_model.text_encoder(options.clip)
         self.encoder = encoder.to(accelerator.device).requires_grad_(False)
         losses = Losses(encoder.config.hidden_size)
-        optimizer = torch.optim.AdamW(losses.parameters(), lr=options.lr, weight_decay=0.01, betas=(0.9, 0.98))
+        optimizer = Muon(losses, options.lr, weight_decay=0.01)
         self.average = EMAModel(losses.unet.parameters(), decay=_EMA_DECAY, use_ema_warmup=True, power=0.75)
         self.step, self.state_file = 0, options.folder / "denoiser.pt"
         if self.state_file.exists():

@@ -24,6 +24,7 @@ from torch.nn import functional
 from examples.nano import vlm_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.muon import Muon
 from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.vlm_data import PackedScenes, collate, tokenize, turns
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("--tower-batch", type=int, default=64, help="scenes a step, over all processes")
     parser.add_argument("--steps", type=int, default=2500)
     parser.add_argument("--batch", type=int, default=32, help="scenes a step, over all processes")
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
     parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
     parser.add_argument("--seed", type=int, default=0)
@@ -78,7 +79,7 @@ class TowerTraining(nn.Module):
         self.heads = FactHeads(1, vlm_model.TOWER_WIDTH)
         self.place = nn.Linear(vlm_model.TOWER_WIDTH, 2 * vlm_model.GRID)
         self.to(ranks.device)
-        self.optimizer = torch.optim.AdamW(self.parameters(), lr=options.lr, weight_decay=0.05, betas=(0.9, 0.98))
+        self.optimizer = Muon(self, options.lr, weight_decay=0.05)
         self.step, self.state_file = 0, options.folder / "tower.pt"
         if self.state_file.exists():
             state = torch.load(self.state_file, map_location=ranks.device, weights_only=True)
@@ -151,9 +152,7 @@ def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, 
         per_device_train_batch_size=options.batch // ranks.count,
         learning_rate=options.lr,
         lr_scheduler_type="cosine",
-        warmup_steps=200,
-        weight_decay=0.05,
-        adam_beta2=0.98,
+        warmup_steps=100,
         max_grad_norm=1.0,
         logging_steps=50,
         save_steps=250,
@@ -167,7 +166,12 @@ def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, 
         disable_tqdm=True,
     )
     trainer = transformers.Trainer(
-        model, arguments, data_collator=collate, train_dataset=rows, callbacks=[StopAt(stop_at)]
+        model,
+        arguments,
+        data_collator=collate,
+        train_dataset=rows,
+        callbacks=[StopAt(stop_at)],
+        optimizers=(Muon(model, options.lr, weight_decay=0.05), None),
     )
     trainer.train(resume_from_checkpoint=transformers.trainer_utils.get_last_checkpoint(str(state)))
     if ranks.first:

@@ -2,8 +2,8 @@
 
 A row is one picture followed by several turns. Every turn sees the picture and itself, not its neighbours, and
 counts its positions from the picture on: as if it had been asked alone. And at each token of the picture in which an
-object has its middle, the model is asked for the object's name: captions alone teach the decoder very slowly where to
-look for that.
+object has its middle, the model is asked for a word about the object, its name or its colour or how many like it there
+are: captions alone teach the decoder very slowly where to look for that.
 """
 
 import random
@@ -20,6 +20,7 @@ from examples.nano.fact_heads import cells_of
 from examples.nano.scene_pairs import normalised
 from mmsynth.facts import Facts
 from mmsynth_captioners.prompting import CAPTION_PROMPT
+from mmsynth_renderers.scenes import COLOURS
 from mmsynth_renderers.scenes.shapes import KINDS
 
 #: tokens of text in a row, after the picture
@@ -37,6 +38,7 @@ _FORMS = {
     "what": "Answer in a few words.",
     "where": "Answer in a few words.",
 }
+_NUMBERS = ("one", "two", "three", "four", "five")
 _ANIMALS, _VEHICLES = {"fish", "cat"}, {"car", "boat"}
 
 
@@ -75,33 +77,35 @@ def _general(facts: Facts) -> Iterator[tuple[str, str, str]]:
 
 
 def _number(count: int) -> str:
-    return ("None", "One", "Two", "Three")[count]
+    return ("None", *_NUMBERS)[count].capitalize()
 
 
 @dataclass
 class Turns:
     """A scene's turns: `ids[i]` is prompt, <assistant>, answer, <end>; its answer is from `starts[i]` on.
 
-    `names` [64]: for each token of the picture the first token of the name of what stands there, or -100.
+    `words` [3, 64]: for each token of the picture the first token of the name, the colour and the number of what
+    stands there, or -100.
     """
 
     ids: list[npt.NDArray[np.int16]]
     starts: list[int]
-    names: npt.NDArray[np.int16]
+    words: npt.NDArray[np.int16]
 
 
 def tokenize(records: Sequence[dict[str, Any]], tokenizer: Any, seed: int) -> list[Turns]:
     rng = random.Random(seed)
     facts = [Facts.model_validate(record["facts"]) for record in records]
-    name_ids = {kind: tokenizer(f" {kind}")["input_ids"][0] for kind in KINDS}
+    word_ids = {word: tokenizer(f" {word}")["input_ids"][0] for word in (*KINDS, *COLOURS, *_NUMBERS)}
     scenes = []
     for record, there, cells in zip(records, facts, cells_of(facts).tolist(), strict=True):
         said = list(turns(record, rng))
         prompts = tokenizer([prompt + vlm_model.ASSISTANT for prompt, _ in said])["input_ids"]
         answers = tokenizer([answer + vlm_model.END for _, answer in said])["input_ids"]
         ids = [np.array(p + a, dtype=np.int16) for p, a in zip(prompts, answers, strict=True)]
-        names = [name_ids[there.objects[group].kind] if group >= 0 else _IGNORED for group in cells]
-        scenes.append(Turns(ids, [len(prompt) for prompt in prompts], np.array(names, dtype=np.int16)))
+        about = [[word_ids[word] for word in (g.kind, g.colour, _NUMBERS[g.count - 1])] for g in there.objects]
+        words = np.array([about[group] if group >= 0 else [_IGNORED] * 3 for group in cells], dtype=np.int16).T
+        scenes.append(Turns(ids, [len(prompt) for prompt in prompts], words))
     return scenes
 
 
@@ -127,7 +131,8 @@ class PackedScenes(torch.utils.data.Dataset[dict[str, Any]]):
         at = len(self._prefix)
         ids[:at], positions[:at], turn[:at] = self._prefix, range(at), 0
         # a token is asked for its successor's label
-        labels[2 : 2 + len(scene.names)] = scene.names
+        words = scene.words[int(torch.randint(len(scene.words), ()))]
+        labels[2 : 2 + len(words)] = words
         for number, chosen in enumerate(torch.randperm(len(scene.ids)).tolist(), 1):
             own, start = scene.ids[chosen], scene.starts[chosen]
             stop = at + len(own)

@@ -23,13 +23,15 @@ def train(monkeypatch: pytest.MonkeyPatch, script: ModuleType, shards: Path, fol
     options: dict[str, Any] = {"--shards": shards, "--folder": folder, "--steps": 4, "--batch": 4, "--limit": 24}
     if script is train_diffusion:
         options["--clip"] = CLIP
+    else:
+        options |= {"--steps": 2, "--decoder-steps": 2}
     monkeypatch.setattr(sys, "argv", [script.__name__, *(str(part) for pair in options.items() for part in pair)])
     done = script.Training._train_step
 
     def step(self: Any, *scenes: Any) -> Any:
         losses = done(self, *scenes)
         if self.step == steps:
-            self.options.steps = steps
+            self.options.steps, self.options.decoder_steps = steps, 0
         return losses
 
     with monkeypatch.context() as patch:
