@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsynth.image import Image
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 #: the record: captions, qa, facts, scores, source, steps, synthetic, and what the input's own JSON held
 Record = Mapping[str, Any]
@@ -19,6 +23,8 @@ class Sample:
     - `caption`: the text that training reads; for text-to-image, the prompt until a captioner writes another
     - `record`: everything else, as JSON values; never change it in place
     - `members`: what else the sample had in its tar, extension → bytes; written back as it came
+    - `arrays`: numbers too many for the record, name → array: written beside the shard as `00000_<name>.npy`, one row
+      for each kept sample (`with_array`)
     """
 
     key: str
@@ -26,6 +32,7 @@ class Sample:
     caption: str | None = None
     record: Record = field(default_factory=dict)
     members: Mapping[str, bytes] = field(default_factory=dict)
+    arrays: Mapping[str, "npt.NDArray[np.generic]"] = field(default_factory=dict)
 
     def with_caption(self, text: str, origin: str = "synthetic", **about: Any) -> "Sample":
         """A copy that reads `text`, with the earlier captions kept in `record["captions"]`.
@@ -50,6 +57,10 @@ class Sample:
     def with_scores(self, **scores: float) -> "Sample":
         """A copy with scores added: name → number. Each becomes the parquet column `score_<name>`."""
         return self.with_record(scores={**self.record.get("scores", {}), **scores})
+
+    def with_array(self, name: str, values: "npt.NDArray[np.generic]") -> "Sample":
+        """A copy with an array, of the same shape and type for all samples of a run: an embedding, a hash."""
+        return replace(self, arrays={**self.arrays, name: values})
 
     def with_record(self, **fields: Any) -> "Sample":
         """A copy whose record has these fields set."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: height × width × 3, resized and cropped as the model wants it
 Pixels = npt.NDArray[np.uint8]
+#: [width], of length one
+Embedding = npt.NDArray[np.float16]
 
 # a whole model in its dtype, cast once; open_clip's plain "bf16" keeps some layers in float32 for training
 _PRECISIONS = {"float32": "fp32", "float16": "pure_fp16", "bfloat16": "pure_bf16"}
@@ -75,10 +77,10 @@ class ClipModel:
         """How many of the first positions decide the embedding."""
         return self._causal.pooled_at(tokens) + 1 if self._causal else len(tokens)
 
-    def cosines(
+    def compare(
         self, images: Sequence[Pixels], texts: Sequence[Sequence[Tokens]], texts_per_batch: int
-    ) -> list[list[float]]:
-        """For each image, the cosine with each of its texts. Equal texts go through the model once."""
+    ) -> list[tuple[list[float], Embedding]]:
+        """For each image, the cosine with each of its texts, and its embedding. Equal texts are embedded once."""
         import torch
 
         if not images:
@@ -92,7 +94,8 @@ class ClipModel:
             image_features = self.embed_images(images)
             text_features = torch.cat([self._embed_texts(batch) for batch in by_length(unique, texts_per_batch)])
             flat = iter((image_features[rows[0]] * text_features[rows[1]]).sum(dim=-1).tolist())
-        return [[next(flat) for _ in own] for own in texts]
+            embeddings = image_features.half().cpu().numpy()
+        return [([next(flat) for _ in own], row) for own, row in zip(texts, embeddings, strict=True)]
 
     def embed_images(self, images: Sequence[Pixels]) -> "torch.Tensor":
         """Embeddings of length one, [images, width]."""

@@ -16,7 +16,7 @@ from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
 from mmsynth_filters._clip_find import find
-from mmsynth_filters._clip_model import ClipModel, Pixels, load_tokenizer
+from mmsynth_filters._clip_model import ClipModel, Embedding, Pixels, load_tokenizer
 from mmsynth_filters._clip_text import Caption, CaptionReader
 
 
@@ -42,6 +42,10 @@ class ClipScore(Filter):
     `long_captions: truncate` the rest is not read, and the entry says `truncated: true`. For a caption that the
     record has no entry for, the record itself says `clip_pieces` or `clip_truncated`.
 
+    With `embeddings: true` the image embeddings of the kept samples, of length one, lie beside each shard as
+    `00000_image.npy` (`image_<name>` where `name` is not clip), row i being the i-th sample of the tar, as
+    clip-retrieval keeps them; `select` finds near-duplicates by them.
+
     Radford et al. 2021 (CLIP, arXiv 2103.00020); models by open_clip.
     """
 
@@ -51,6 +55,7 @@ class ClipScore(Filter):
     min: float | None = Field(None, ge=-1, le=1, description="drop below this cosine")
     max: float | None = Field(None, ge=-1, le=1, description="drop above this cosine")
     name: str = Field("clip", pattern=r"^[a-z][a-z0-9_]*$", description="the score's name: column score_<name>")
+    embeddings: bool = Field(False, description="keep the image embeddings beside each shard: 00000_image.npy, float16")
     long_captions: Literal["pieces", "truncate"] = Field("pieces", description="what to do over the model's context")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     revision: str | None = Field(None, description="branch, tag or commit of a hf-hub: model")
@@ -96,16 +101,21 @@ class ClipScore(Filter):
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Ready | None]) -> list[Result]:
         ready = [one for one in prepared if one is not None]
         texts = [[piece.tokens for caption in one.captions for piece in caption.pieces] for one in ready]
-        cosines = iter(self._clip.cosines([one.pixels for one in ready], texts, self.batch_size))
+        compared = iter(self._clip.compare([one.pixels for one in ready], texts, self.batch_size))
         return [
-            Dropped("no_caption", sample) if one is None else self._judged(sample, one, next(cosines))
+            Dropped("no_caption", sample) if one is None else self._judged(sample, one, *next(compared))
             for sample, one in zip(batch, prepared, strict=True)
         ]
+
+    @property
+    def embeddings_name(self) -> str:
+        """Of the files that keep them."""
+        return "image" if self.name == "clip" else f"image_{self.name}"
 
     def score_names(self) -> tuple[str, ...]:
         return (self.name,)
 
-    def _judged(self, sample: Sample, ready: Ready, cosines: Sequence[float]) -> Result:
+    def _judged(self, sample: Sample, ready: Ready, cosines: Sequence[float], embedding: Embedding) -> Result:
         """The sample with its scores, or Dropped."""
         found: dict[str, dict[str, Any]] = {}
         rest = iter(cosines)
@@ -120,7 +130,7 @@ class ClipScore(Filter):
             return Dropped(f"{self.name}_below_min", scored)
         if self.max is not None and score > self.max:
             return Dropped(f"{self.name}_above_max", scored)
-        return scored
+        return scored.with_array(self.embeddings_name, embedding) if self.embeddings else scored
 
     def _with_findings(self, sample: Sample, found: Mapping[str, Mapping[str, Any]]) -> Sample:
         """Scores and flags in the captions' entries, copied."""

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from mmsynth.errors import SampleError
 from mmsynth.neighbours.hashes import check_hashing, hash_of, to_hex
 from mmsynth.sample import Result, Sample
@@ -11,6 +13,7 @@ from mmsynth.stage import Filter
 class PerceptualHash(Filter):
     """Put a perceptual hash of the image into the record: `phash`, 16 hex digits. Nothing is dropped.
 
+    The hashes of a shard lie beside it, too, as `00000_phash.npy` (uint64): `select` finds near-duplicates by them.
     Two pictures that differ in few bits are near-duplicates: recompressed, resized, framed. imagehash's phash after
     uniform borders are cut off; plain pictures all have nearly the same hash, whatever their colour.
     """
@@ -24,4 +27,7 @@ class PerceptualHash(Filter):
         return hash_of(sample.image.pixels())
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[int]) -> list[Result]:
-        return [sample.with_record(phash=to_hex(value)) for sample, value in zip(batch, prepared, strict=True)]
+        return [
+            sample.with_record(phash=to_hex(value)).with_array("phash", np.uint64(value))
+            for sample, value in zip(batch, prepared, strict=True)
+        ]

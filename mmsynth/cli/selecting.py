@@ -32,6 +32,9 @@ def select(  # noqa: PLR0913 - a command line's options
     per: Annotated[str | None, typer.Option(help="balance: a column or an SQL expression")] = None,
     at_most: Annotated[int | None, typer.Option(help="samples for each value of --per")] = None,
     dedup: Annotated[bool, typer.Option("--dedup", help="keep one of the images that have the same bytes")] = False,
+    near_duplicates: Annotated[
+        str | None, typer.Option(help="keep one of those nearly the same: hash, embedding=0.95, caption=0.7")
+    ] = None,
     sample: Annotated[int | None, typer.Option(help="so many of what is left, at random")] = None,
     caption_mix: Annotated[str | None, typer.Option(help="captions to train on: synthetic=0.8,original=0.2")] = None,
     seed: Annotated[int, typer.Option(help="of the random choices and the order")] = 0,
@@ -44,8 +47,9 @@ def select(  # noqa: PLR0913 - a command line's options
     from mmsynth.cli import show
 
     options = given(where=where, top=top, by=by, per=per, at_most=at_most, sample=sample)
-    mix = {} if caption_mix is None else {"caption_mix": _shares(caption_mix)}
-    pipeline = mm.select(*runs, dedup=dedup, seed=seed, **options, **mix)
+    mixed = {} if caption_mix is None else {"caption_mix": _numbers("--caption-mix", caption_mix)}
+    near = {} if near_duplicates is None else {"near_duplicates": _bounds(near_duplicates)}
+    pipeline = mm.select(*runs, dedup=dedup, seed=seed, **options, **near, **mixed)
     source: Any = pipeline.recipe.source
     show.selection(source.decided())
     if not dry_run:
@@ -112,13 +116,20 @@ def calibrate(  # noqa: PLR0913 - a command line's options
         write_chart(found, score, out / "calibration.png", threshold)
 
 
-def _shares(text: str) -> dict[str, float]:
+def _bounds(text: str) -> dict[str, float]:
+    """hash,caption=0.7: a name alone has its usual bound."""
+    from mmsynth.selection.near import BOUNDS
+
+    names = [part.strip() for part in text.split(",")]
+    return _numbers("--near-duplicates", ",".join(f"{n}={BOUNDS[n]}" if n in BOUNDS else n for n in names))
+
+
+def _numbers(option: str, text: str) -> dict[str, float]:
     """synthetic=0.8,original=0.2"""
     from mmsynth.errors import RecipeError
 
     try:
-        return {name.strip(): float(share) for name, _, share in (part.partition("=") for part in text.split(","))}
+        return {name.strip(): float(number) for name, _, number in (part.partition("=") for part in text.split(","))}
     except ValueError as error:
-        raise RecipeError(
-            f"--caption-mix takes origin=share pairs, such as synthetic=0.8,original=0.2: {text}"
-        ) from error
+        example = "hash,caption=0.7" if "near" in option else "synthetic=0.8,original=0.2"
+        raise RecipeError(f"{option} takes names and numbers, such as {example}: {text}") from error

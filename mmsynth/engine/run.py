@@ -19,7 +19,6 @@ from mmsynth.models import resolve_device
 from mmsynth.recipe import Recipe
 from mmsynth.report import Report, report_on
 from mmsynth.sample import Dropped, Result
-from mmsynth.shards.files import write_json
 from mmsynth.shards.folder import RunFolder
 
 #: a share of failures means something only after so many inputs
@@ -40,8 +39,7 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
         plan = Plan(recipe, folder)
         watch = Watch(recipe, plan, on_progress)
         execute(job, plan.blocks(), recipe.run.workers, device, watch)
-        if (summary := recipe.source.summary()) is not None:
-            write_json(folder.path / summary[0], summary[1])
+        recipe.source.describe_in(folder.path)
         folder.finish(recipe, device)
         watch.judge()
     return report_on(folder, seconds=time.monotonic() - started, already=plan.already)

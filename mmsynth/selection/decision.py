@@ -1,18 +1,20 @@
 """What a selection keeps: a bound, a best share, duplicates, balance, a sample; and why the rest goes.
 
-Decided in this order, each on what the one before it left: `where`, `dedup`, `top`, `per`, `sample`. Knows what the
-rows say; reads no image.
+Decided in this order, each on what the one before it left: `where`, `dedup`, `near_duplicates`, `top`, `per`,
+`sample`. Knows what the rows say; reads no image.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mmsynth.errors import RecipeError
 from mmsynth.report import QUANTILES
+from mmsynth.selection.near import BOUNDS, near_duplicates
 from mmsynth.selection.rows import TABLE, Rows, quoted
 from mmsynth.shards.writer import SCORE_PREFIX
 
@@ -26,12 +28,28 @@ class Decision(BaseModel):
 
     where: str | None = Field(None, description="SQL over the rows: clip >= 0.26 and caption_words between 4 and 60")
     dedup: bool = Field(False, description="of images with the same bytes, the one that is best by `by`, or the first")
+    near_duplicates: dict[str, float] = Field(
+        default_factory=dict,
+        description="of images or captions that are nearly the same, the best by `by`, or the first: what is compared "
+        "and the bound, {hash: 6, embedding: 0.95, caption: 0.7}, or names alone for these bounds",
+    )
     top: float | None = Field(None, ge=0, le=1, description="the best share by `by`, over all runs")
     by: str | None = Field(None, description="a column or an SQL expression: the higher the better")
     per: str | None = Field(None, description="a column or an SQL expression whose values are kept in balance")
     at_most: int | None = Field(None, ge=1, description="samples for each value of `per`: the best by `by`, or any")
     sample: int | None = Field(None, ge=1, description="so many, at random")
     seed: int = Field(0, description="of the random choices and of the order")
+
+    @field_validator("near_duplicates", mode="before")
+    @classmethod
+    def _bounds_that_are_known(cls, given: Any) -> Any:
+        """A name, or names, stand for their usual bounds."""
+        names = [given] if isinstance(given, str) else given
+        if not isinstance(names, Iterable):
+            return given
+        if unknown := sorted(map(str, set(names) - BOUNDS.keys())):
+            raise ValueError(f"nothing to compare called {', '.join(unknown)}: there are {', '.join(BOUNDS)}")
+        return names if isinstance(names, Mapping) else {name: BOUNDS[name] for name in names}
 
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:
@@ -63,6 +81,15 @@ class Decided:
     quantiles: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     without_score: dict[str, int] = field(default_factory=dict)
 
+    def duplicates(self) -> pa.Table:
+        """Who went as a duplicate, and who stays for it: `run`, `key`, `stays_run`, `stays`, `reason`."""
+        sql = "SELECT run_number, key, stays_run, stays, reason FROM duplicates ORDER BY run_number, key"
+        found = self.rows.run(sql).to_arrow_table()
+        for number, name in ((0, "run"), (2, "stays_run")):
+            folders = [str(self.rows.runs[i]) for i in found.column(number).to_pylist()]
+            found = found.set_column(number, name, pa.array(folders, pa.string()))
+        return found
+
     def in_order(self) -> Iterator[tuple[int, int, str, int, int]]:
         """Run number, shard, key, start and stop in the tar; shuffled by the seed."""
         found = self.rows.connection.cursor()
@@ -83,9 +110,11 @@ class _Deciding:
         decision = self._decision
         candidates = self._begin()
         if decision.dedup:
-            self._keep(
-                "duplicate", f"QUALIFY sha256 IS NULL OR row_number() OVER (PARTITION BY sha256 ORDER BY {_BEST}) = 1"
-            )
+            self._drop("duplicate", _SAME_BYTES)
+        if decision.near_duplicates:
+            self._rows.connection.register("near", near_duplicates(self._rows, decision.near_duplicates))
+            self._drop("near duplicate", "SELECT * FROM near")
+            self._rows.connection.unregister("near")
         if decision.top is not None:
             self._keep(f"without {decision.by}", "WHERE value IS NOT NULL")
             most = math.floor(decision.top * self._left + 0.5)
@@ -115,12 +144,22 @@ class _Deciding:
             f"CAST(({decision.by or 'NULL'}) AS DOUBLE) AS value, ({decision.per or 'NULL'}) AS per{scores} "
             f"FROM {TABLE} WHERE status = 'success' AND ({decision.where or 'true'})"
         )
+        run(
+            "CREATE OR REPLACE TABLE duplicates "
+            "(run_number BIGINT, key VARCHAR, stays_run BIGINT, stays VARCHAR, reason VARCHAR)"
+        )
         self._note("where")
         return candidates
 
     def _keep(self, reason: str, clause: str) -> None:
         self._rows.run(f"CREATE OR REPLACE TABLE kept AS SELECT * FROM kept {clause}")
         self._note(reason)
+
+    def _drop(self, reason: str, who: str) -> None:
+        """Without the rows that `who` selects, with those that stay for them."""
+        self._rows.run(f"INSERT INTO duplicates SELECT run_number, key, stays_run, stays, '{reason}' FROM ({who})")
+        gone = f"(SELECT run_number, key FROM duplicates WHERE reason = '{reason}') AS gone"
+        self._keep(reason, f"ANTI JOIN {gone} USING (run_number, key)")
 
     def _note(self, reason: str) -> None:
         left = self._count("kept")
@@ -132,8 +171,7 @@ class _Deciding:
         return int(self._one(f"SELECT count(*) FROM {table} WHERE {condition}")[0])
 
     def _one(self, sql: str) -> tuple[Any, ...]:
-        row = self._rows.run(sql).fetchone()
-        assert row is not None, "an aggregate gives one row"
+        (row,) = self._rows.run(sql).fetchall()
         return tuple(row)
 
     def _nothing_left(self, candidates: int) -> str:
@@ -167,3 +205,8 @@ class _Deciding:
 #: the best first; of equals, any, but always the same
 _ANY = "place, run_number, key"
 _BEST = "value DESC NULLS LAST, key, run_number"
+_SAME_BYTES = (
+    "SELECT run_number, key, first(run_number) OVER best AS stays_run, first(key) OVER best AS stays "
+    f"FROM kept WHERE sha256 IS NOT NULL WINDOW best AS (PARTITION BY sha256 ORDER BY {_BEST}) "
+    "QUALIFY row_number() OVER best > 1"
+)

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from pyarrow import csv
 from pydantic import Field, field_validator
 
 from mmsynth.errors import SampleError
@@ -18,6 +19,7 @@ from mmsynth.sample import Sample
 from mmsynth.seeds import rng_for
 from mmsynth.selection.decision import Decided, Decision
 from mmsynth.selection.rows import Rows
+from mmsynth.shards.files import whole_file, write_json
 from mmsynth.sources import tar
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.members import grouped, sample_of
@@ -107,9 +109,13 @@ class Selection(Source, Decision):
                 return origin
         return next(reversed(self.caption_mix))
 
-    def summary(self) -> tuple[str, dict[str, Any]]:
+    def describe_in(self, folder: Path) -> None:
+        """selection.json, and duplicates.csv where any went: each with the one that stays for it."""
         decided = self.decided()
-        return "selection.json", {
+        if self.dedup or self.near_duplicates:
+            with whole_file(folder / "duplicates.csv") as file:
+                csv.write_csv(decided.duplicates(), file)
+        about = {
             "runs": list(self.runs),
             "decision": self.model_dump(mode="json", exclude_defaults=True, exclude={"runs"}),
             "candidates": decided.candidates,
@@ -118,6 +124,7 @@ class Selection(Source, Decision):
             "without_score": decided.without_score,
             "quantiles": decided.quantiles,
         }
+        write_json(folder / "selection.json", about)
 
 
 @lru_cache(maxsize=4)

@@ -3,6 +3,8 @@
 00000.tar           the kept samples: key.jpg, key.txt, key.json, and whatever else they came with
 00000.parquet       one row for every input: key, status, reason, caption, width, height, source, scores, the sha256 of
                     the image's bytes, and where a kept sample's members start and stop in the tar
+00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i is that of the i-th kept sample, zeros where it
+                    has none
 00000_stats.json    counts; written last
 """
 
@@ -14,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -34,6 +38,8 @@ class ShardWriter:
     def __init__(self, folder: Path, block: Block, scores: Sequence[str], models: Sequence[dict[str, str]]) -> None:
         self._folder, self._block, self._scores, self._models = folder, block, tuple(scores), list(models)
         self._rows: list[dict[str, Any]] = []
+        #: name → row → array
+        self._arrays: dict[str, dict[int, npt.NDArray[np.generic]]] = {}
         self._counts: dict[str, Counter[str]] = {"success": Counter(), "dropped": Counter(), "failed": Counter()}
         self._tar_path = folder / f"{block.index:05d}.tar"
         self._file: IO[bytes] | None = None
@@ -48,12 +54,14 @@ class ShardWriter:
             row["tar_start"] = tar.tarstream.offset
             tar.write({"__key__": item.key, **members})
             row["tar_stop"] = tar.tarstream.offset
+            self._note_arrays(item)
         self._rows.append(row)
         self._counts[item.status][item.reason or "success"] += 1
 
     def commit(self) -> dict[str, Any]:
-        """Put tar, parquet and stats in their places, in this order; gives the stats."""
+        """Put tar, arrays, parquet and stats in their places, in this order; gives the stats."""
         tar_bytes = self._close_tar()
+        self._write_arrays()
         with whole_file(self._folder / f"{self._block.index:05d}.parquet") as file:
             pq.write_table(pa.Table.from_pylist(self._rows, schema=_schema(self._scores)), file, compression="zstd")
         stats = self._stats(tar_bytes)
@@ -88,6 +96,21 @@ class ShardWriter:
         part_name(self._tar_path).replace(self._tar_path)
         return self._tar_path.stat().st_size
 
+    def _note_arrays(self, item: Item) -> None:
+        """To be called before the item is counted: its row is the number of those kept before it."""
+        assert item.sample is not None
+        for name, values in item.sample.arrays.items():
+            self._arrays.setdefault(name, {})[self._counts["success"].total()] = values
+
+    def _write_arrays(self) -> None:
+        for name, found in self._arrays.items():
+            like = next(iter(found.values()))
+            whole = np.zeros((self._counts["success"].total(), *like.shape), dtype=like.dtype)
+            for row, values in found.items():
+                whole[row] = values
+            with whole_file(array_path(self._folder, self._block.index, name)) as file:
+                np.save(file, whole, allow_pickle=False)
+
     def _stats(self, tar_bytes: int) -> dict[str, Any]:
         kept = sum(self._counts["success"].values())
         mended = Counter(self._counts["success"])
@@ -103,6 +126,11 @@ class ShardWriter:
             "block": self._block.identity,
             "models": self._models,
         }
+
+
+def array_path(folder: Path, shard: int, name: str) -> Path:
+    """Where the arrays called `name` of a shard's kept samples are."""
+    return folder / f"{shard:05d}_{name}.npy"
 
 
 def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:

@@ -6,6 +6,7 @@ slice on its own, in any process: a slice is all that `read` needs to know.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -50,9 +51,8 @@ class Source(BaseModel):
         """Scores that the samples bring with them: the parquet columns `score_<name>`, beside those of the stages."""
         return ()
 
-    def summary(self) -> tuple[str, dict[str, Any]] | None:
-        """The name and the JSON of a file that tells about this source, to lie beside run.json."""
-        return None
+    def describe_in(self, folder: Path) -> None:
+        """Write what there is to tell about this source into files that lie beside run.json; most write none."""
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         """Cut into slices, lazily and always in the same way. Reads no images."""

@@ -1,0 +1,109 @@
+"""Near-duplicates among the rows that are left: found by what filters kept beside the shards, and by the captions.
+
+Knows rows and files of arrays. How near ones are found is in `mmsynth.neighbours`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mmsynth.errors import RecipeError
+from mmsynth.neighbours import captions, embeddings, groups, hashes
+from mmsynth.neighbours.chunks import Pairs
+from mmsynth.selection.rows import TABLE, Rows
+from mmsynth.shards.writer import array_path
+
+#: what is compared → the bound where none is given
+BOUNDS: dict[str, float] = {"hash": hashes.DISTANCE, "embedding": embeddings.COSINE, "caption": captions.JACCARD}
+_CHECKS: dict[str, Callable[[], None]] = {
+    "hash": hashes.check_hashing,
+    "embedding": embeddings.check_embeddings,
+    "caption": captions.check_captions,
+}
+#: what is compared → the files it is in, and the filter that makes them
+_FILES = {"hash": ("phash", "perceptual_hash"), "embedding": ("image", "clip with embeddings: true")}
+
+
+def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> pa.Table:
+    """Of `kept`: each row that goes, and the one that stays for it: `run_number`, `key`, `stays_run`, `stays`.
+
+    `bounds` says what is compared (all pairs that any of them finds are joined) and how near is near. The row with the
+    best `value` stays, of equals the one whose key comes first. Raises RecipeError where a run has no such files,
+    PluginError where the extra `duplicates` is not installed.
+    """
+    groups.check_grouping()
+    for what in bounds:
+        _CHECKS[what]()
+    left = _Left(rows, with_captions="caption" in bounds)
+    found = chain.from_iterable(left.pairs(what, bound) for what, bound in bounds.items())
+    numbers = groups.group_numbers(len(left.keys), found)
+    stays = groups.who_stays(numbers, left.values, left.keys)
+    gone = np.flatnonzero(stays != np.arange(len(stays)))
+    return pa.table(
+        {
+            "run_number": left.runs[gone],
+            "key": [left.keys[i] for i in gone],
+            "stays_run": left.runs[stays[gone]],
+            "stays": [left.keys[i] for i in stays[gone]],
+        }
+    )
+
+
+class _Left:
+    """The rows of `kept` in the order of their runs and shards."""
+
+    def __init__(self, rows: Rows, *, with_captions: bool) -> None:
+        self._folders = rows.runs
+        # the place among the kept samples of its shard, which is the row in the files of arrays
+        places = (
+            "SELECT run_number, shard, key, caption, "
+            "row_number() OVER (PARTITION BY run_number, shard ORDER BY tar_start) - 1 AS row_in_shard "
+            f"FROM {TABLE} WHERE status = 'success'"
+        )
+        caption = ", caption" if with_captions else ""
+        found: dict[str, Any] = rows.run(
+            f"SELECT run_number, shard, row_in_shard, key, value{caption} FROM kept "
+            f"JOIN ({places}) AS places USING (run_number, shard, key) ORDER BY run_number, shard, row_in_shard"
+        ).fetchnumpy()
+        self.runs: npt.NDArray[np.int64] = found["run_number"].astype(np.int64)
+        self._shards = found["shard"].astype(np.int64)
+        self._rows_in_shard = found["row_in_shard"].astype(np.int64)
+        self.keys: list[str] = found["key"].tolist()
+        self.values = np.ma.filled(found["value"].astype(np.float64), np.nan)
+        texts = found["caption"].tolist() if with_captions else []
+        self._captions = [text or "" for text in texts]
+
+    def pairs(self, what: str, bound: float) -> Iterator[Pairs]:
+        if what == "caption":
+            return captions.iter_pairs(self._captions, bound)
+        if what == "hash":
+            return hashes.iter_pairs(self._arrays(what).astype(np.uint64), int(bound))
+        return embeddings.iter_pairs(self._arrays(what), bound)
+
+    def _arrays(self, what: str) -> npt.NDArray[Any]:
+        """[rows, …], from the files of every shard that has rows left."""
+        ends = np.flatnonzero(np.diff(self._shards, append=-1) | np.diff(self.runs, append=-1)) + 1
+        parts = [self._of_shard(what, start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        if len({part.shape[1:] for part in parts}) > 1:
+            raise RecipeError("near_duplicates: these runs keep embeddings of models of different widths")
+        return np.concatenate(parts)
+
+    def _of_shard(self, what: str, start: int, end: int) -> npt.NDArray[Any]:
+        name, maker = _FILES[what]
+        run, shard = self._folders[int(self.runs[start])], int(self._shards[start])
+        path = array_path(Path(run), shard, name)
+        try:
+            whole = np.load(path, mmap_mode="r", allow_pickle=False)
+            return np.asarray(whole[self._rows_in_shard[start:end]])
+        except FileNotFoundError as error:
+            raise RecipeError(
+                f"near_duplicates: {run} has no {path.name}: the filter {maker} writes it "
+                f"(mmsynth filter {run} OUT --filter {maker.split()[0]})"
+            ) from error
+        except (OSError, ValueError, IndexError) as error:
+            raise RecipeError(f"near_duplicates: {path} cannot be read: {error}") from error
