@@ -15,7 +15,7 @@ from mmsynth.errors import RecipeError
 from mmsynth.image import Image
 from mmsynth.sample import Sample
 from mmsynth.selection import Rows
-from tests.engine.run_files import members, rows
+from tests.engine.run_files import members
 from tests.photos import photographs
 from tests.selection.test_select import kept, scored, write_run
 
@@ -95,7 +95,10 @@ def test_by_embeddings_too(hashed: Path, tmp_path: Path) -> None:
 
 def test_by_captions_and_over_several_runs(tmp_path: Path) -> None:
     long = "a dog runs over a green field while two children look on from the old wooden gate"
-    a = [Sample(s.key, s.image, long.replace("dog", word)) for s, word in zip(scored(3), ["dog", "cat", "cow"])]
+    a = [
+        Sample(s.key, s.image, long.replace("dog", word))
+        for s, word in zip(scored(3), ["dog", "cat", "cow"], strict=True)
+    ]
     b = [Sample(f"b{i}", s.image, s.caption) for i, s in enumerate(scored(3))]
     runs = write_run(tmp_path / "a", a), write_run(tmp_path / "b", [*b, Sample("b3", b[0].image, long)])
     mm.select(*runs, near_duplicates={"caption": 0.7}).write(tmp_path / "out")
@@ -120,7 +123,7 @@ def test_on_the_command_line(hashed: Path, tmp_path: Path, capsys: pytest.Captur
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     bare = write_run(tmp_path / "bare", scored(3))
-    with pytest.raises(RecipeError, match="no 00000_phash.npy: the filter perceptual_hash writes it"):
+    with pytest.raises(RecipeError, match=r"no 00000_phash\.npy: the filter perceptual_hash writes it"):
         mm.select(bare, near_duplicates="hash").write(tmp_path / "out")
     with pytest.raises(RecipeError, match=r"clip with embeddings: true writes it \(mmsynth filter .* --filter clip"):
         mm.select(bare, near_duplicates="embedding").write(tmp_path / "out")
