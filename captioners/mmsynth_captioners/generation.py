@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mmsynth.errors import ModelError, PluginError
 from mmsynth.models import ModelFiles, find_model
 from mmsynth_captioners.prompting import Prompts, prompts_for
-from mmsynth_captioners.sampling import Decoding, PromptColumns, RepetitionPenalty
+from mmsynth_captioners.sampling import PromptColumns, RepetitionPenalty, TokenChoice
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -105,7 +105,7 @@ def load_checkpoint(found: ModelFiles, device: str, dtype: "torch.dtype", trust_
 class TextGenerator:
     """A loaded model that writes text about images."""
 
-    def __init__(self, model: Any, processor: Any, decoding: Decoding, system: str | None = None) -> None:
+    def __init__(self, model: Any, processor: Any, decoding: TokenChoice, system: str | None = None) -> None:
         self.model, self.processor, self.decoding = model, processor, decoding
         self.prompts: Prompts = prompts_for(processor, model.config.model_type, system)
         if processor.tokenizer.pad_token is None:
@@ -166,7 +166,7 @@ class TextGenerator:
         return str(text).replace("\0", "").strip()
 
 
-def _leave_choosing_to(decoding: Decoding, model: Any, tokenizer: Any) -> None:
+def _leave_choosing_to(decoding: TokenChoice, model: Any, tokenizer: Any) -> None:
     """Replace the generation config of a model and its parts: checkpoints come with sampling or beams turned on."""
     from transformers import GenerationConfig
 

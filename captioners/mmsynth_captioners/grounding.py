@@ -6,15 +6,14 @@ the captioners, because it runs on their machinery.
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator
 
-from mmsynth.errors import ModelError, SampleError
-from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
+from mmsynth.errors import ModelError
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
-from mmsynth_captioners.generation import TextGenerator, find_checkpoint, load_checkpoint
+from mmsynth_captioners.model_captioner import ModelStage
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -26,7 +25,7 @@ INSTRUCTION = "Answer yes or no."
 _SPELLINGS = ("{0}", " {0}")
 
 
-class Grounding(Filter):
+class Grounding(ModelStage, Filter):
     """Ask a vision-language model whether the image shows its caption; drop the sample when it likely does not.
 
     The score is the probability of yes against no in the first word of the answer: p(yes) / (p(yes) + p(no)), over
@@ -38,16 +37,10 @@ class Grounding(Filter):
     at some before choosing `min`. (P(yes) as a score of alignment: VQAScore, Lin et al. 2024, arXiv 2404.01291.)
     """
 
-    model: str = Field("nano", description="hub id, local folder, or nano")
     min: float | None = Field(None, ge=0, le=1, description="drop below this probability of yes")
     question: str = Field(QUESTION, description="what is asked; {caption} stands for the caption")
     name: str = Field("grounding", pattern=r"^[a-z][a-z0-9_]*$", description="the score's name: column score_<name>")
-    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
-    trust_remote_code: bool = Field(False, description="run code that comes with the model")
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    system: str | None = Field(None, description="system prompt, for chat models")
 
-    _generator: TextGenerator | None = PrivateAttr(default=None)
     _answers: "YesOrNo | None" = PrivateAttr(default=None)
 
     @field_validator("question")
@@ -57,49 +50,30 @@ class Grounding(Filter):
             raise ValueError("question must have one {caption} in it")
         return question
 
-    @model_validator(mode="after")
-    def _revision_of_a_hub_model(self) -> Self:
-        if self.model == "nano" and self.revision is not None:
-            raise ValueError("revision goes with a hub model, and model is 'nano'")
-        return self
-
-    def check(self) -> None:
-        find_checkpoint(self.model, self.revision, self.trust_remote_code)
-
     def setup(self, device: str) -> None:
-        found = find_checkpoint(self.model, self.revision, self.trust_remote_code)
-        if self.model == "nano":
-            tell_of_nano(self.label, "HuggingFaceTB/SmolVLM-256M-Instruct")
-        dtype = resolve_dtype(self.dtype, device)
-        model, processor = load_checkpoint(found, device, dtype, self.trust_remote_code)
-        self._answers = YesOrNo(found.id, processor.tokenizer)
-        self._generator = TextGenerator(model, processor, self._answers, self.system)  # type: ignore[arg-type]  # decodes nothing
-        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+        self.load(device, self._yes_or_no)
 
-    def prepare(self, sample: Sample) -> "PIL.Image.Image":
-        """The picture in RGB. Raises SampleError(`no_image`) and ImageError."""
-        if sample.image is None:
-            raise SampleError("no_image", f"{sample.key} has no image to look at")
-        return sample.image.pixels()
+    def _yes_or_no(self, model: str, tokenizer: Any) -> "YesOrNo":
+        self._answers = YesOrNo(model, tokenizer)
+        return self._answers
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
-        if self._generator is None or self._answers is None:
-            raise RuntimeError("Grounding.setup() must run before the first batch")
+        generator, answers = self.generator, self._answers
+        assert answers is not None, "it comes with the generator"
         rows = [i for i, sample in enumerate(batch) if sample.caption and sample.caption.strip()]
         prompts = [self._prompt(batch[i].caption or "") for i in rows]
         # the seeds say which row is which: rows may be taken in another order
-        self._generator.generate([prepared[i] for i in rows], prompts, range(len(rows)), max(1, len(rows)))
-        found = dict(zip(rows, self._answers.take(len(rows)), strict=True))
+        generator.generate([prepared[i] for i in rows], prompts, range(len(rows)), max(1, len(rows)))
+        found = dict(zip(rows, answers.take(len(rows)), strict=True))
         return [self._judged(sample, found.get(i)) for i, sample in enumerate(batch)]
 
     def score_names(self) -> tuple[str, ...]:
         return (self.name,)
 
     def _prompt(self, caption: str) -> str:
-        assert self._generator is not None
         # "a dog." would end the question before its question mark
         asked = self.question.replace("{caption}", " ".join(caption.split()).rstrip(".?! "))
-        return self._generator.prompts.question(asked, INSTRUCTION)
+        return self.generator.prompts.question(asked, INSTRUCTION)
 
     def _judged(self, sample: Sample, yes: float | None) -> Result:
         if yes is None:
@@ -111,7 +85,7 @@ class Grounding(Filter):
 
 
 class YesOrNo:
-    """A decoding of one token that keeps what the model thought of yes and no. Stands where Decoding stands."""
+    """A decoding of one token that keeps what the model thought of yes and no. A TokenChoice."""
 
     max_new_tokens = 1
     samples = False

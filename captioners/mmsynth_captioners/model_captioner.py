@@ -1,55 +1,52 @@
-"""What all captioners with a model share: its parameters, finding it, loading it, decoding the images.
+"""What all stages on an image-text-to-text model share: its parameters, finding it, loading it, decoding the images.
 
-Does not know what is asked of the model: `vlm` captions, `ask` puts questions.
+Does not know what is asked of the model: `vlm` captions, `ask` puts questions, `grounding` wants a yes or a no.
 """
 
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import SampleError
 from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
 from mmsynth.sample import Sample
-from mmsynth.stage import Captioner
+from mmsynth.stage import Captioner, Stage
 from mmsynth_captioners.generation import TextGenerator, find_checkpoint, load_checkpoint
-from mmsynth_captioners.sampling import Decoding
+from mmsynth_captioners.sampling import Decoding, TokenChoice
 
 if TYPE_CHECKING:
     import PIL.Image
 
 
-class ModelCaptioner(Captioner):
-    """Base of the captioners that write with an image-text-to-text model of transformers."""
+class ModelStage(Stage):
+    """A stage that runs on an image-text-to-text model of transformers."""
 
     model: str = Field("nano", description="hub id, local folder, or nano")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     system: str | None = Field(None, description="system prompt, for chat models")
-    max_new_tokens: int = Field(64, ge=1, description="longest text, in tokens")
-    temperature: float = Field(0, ge=0, allow_inf_nan=False, description="0 takes the likeliest token, else sampled")
-    top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens with this probability")
-    top_k: int | None = Field(None, ge=1, description="sample from this many likeliest tokens")
 
     _generator: TextGenerator | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _sampling_needs_temperature(self) -> Self:
-        given = [name for name in ("top_p", "top_k") if getattr(self, name) is not None]
-        if given and self.temperature == 0:
-            raise ValueError(f"{' and '.join(given)} need a temperature above 0, such as temperature: 0.7")
+    def _revision_of_a_hub_model(self) -> Self:
+        if self.model == "nano" and self.revision is not None:
+            raise ValueError("revision goes with a hub model, and model is 'nano'")
         return self
 
     def check(self) -> None:
         find_checkpoint(self.model, self.revision, self.trust_remote_code)
 
-    def setup(self, device: str) -> None:
+    def load(self, device: str, decoding_for: Callable[[str, Any], TokenChoice]) -> None:
+        """Load the model; `decoding_for` its id and tokenizer gives how it will write."""
         found = find_checkpoint(self.model, self.revision, self.trust_remote_code)
         if self.model == "nano":
             tell_of_nano(self.label, "HuggingFaceTB/SmolVLM-256M-Instruct")
         dtype = resolve_dtype(self.dtype, device)
-        decoding = Decoding(self.max_new_tokens, self.temperature, self.top_p, self.top_k)
         model, processor = load_checkpoint(found, device, dtype, self.trust_remote_code)
+        decoding = decoding_for(found.id, processor.tokenizer)
         self._generator = TextGenerator(model, processor, decoding, self.system)
         self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
 
@@ -60,12 +57,32 @@ class ModelCaptioner(Captioner):
         return sample.image.pixels()
 
     @property
-    def samples(self) -> bool:
-        """Whether text is drawn at random, from the sample's seed."""
-        return self.temperature > 0
-
-    @property
     def generator(self) -> TextGenerator:
         if self._generator is None:
             raise RuntimeError(f"{type(self).__name__}.setup() must run before the first batch")
         return self._generator
+
+
+class ModelCaptioner(ModelStage, Captioner):
+    """Base of the captioners that write with such a model."""
+
+    max_new_tokens: int = Field(64, ge=1, description="longest text, in tokens")
+    temperature: float = Field(0, ge=0, allow_inf_nan=False, description="0 takes the likeliest token, else sampled")
+    top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens with this probability")
+    top_k: int | None = Field(None, ge=1, description="sample from this many likeliest tokens")
+
+    @model_validator(mode="after")
+    def _sampling_needs_temperature(self) -> Self:
+        given = [name for name in ("top_p", "top_k") if getattr(self, name) is not None]
+        if given and self.temperature == 0:
+            raise ValueError(f"{' and '.join(given)} need a temperature above 0, such as temperature: 0.7")
+        return self
+
+    def setup(self, device: str) -> None:
+        decoding = Decoding(self.max_new_tokens, self.temperature, self.top_p, self.top_k)
+        self.load(device, lambda _model, _tokenizer: decoding)
+
+    @property
+    def samples(self) -> bool:
+        """Whether text is drawn at random, from the sample's seed."""
+        return self.temperature > 0

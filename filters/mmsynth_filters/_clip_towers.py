@@ -26,7 +26,7 @@ class FirstTokenBlock(nn.Module):
         block, attended = self._block, self._block.ln_1(x)
         first = x[:, :1] + block.ls_1(block.attention(attended[:, :1], attended, attended, attn_mask))
         # open_clip's blocks have no types either: it is a tensor
-        return first + block.ls_2(block.mlp(block.ln_2(first)))  # type: ignore[no-any-return]
+        return first + block.ls_2(block.mlp(block.ln_2(first)))  # type: ignore[no-any-return]  # untyped towers
 
 
 def pool_before_last_block(visual: Any) -> bool:
@@ -89,5 +89,5 @@ class CausalText:
         projection = tower.text_projection
         # open_clip's towers have no types, so what they give is Any; it is a tensor
         if projection is None:
-            return x  # type: ignore[no-any-return]
-        return projection(x) if isinstance(projection, nn.Linear) else x @ projection  # type: ignore[no-any-return]
+            return x  # type: ignore[no-any-return]  # untyped towers
+        return projection(x) if isinstance(projection, nn.Linear) else x @ projection  # type: ignore[no-any-return]  # untyped towers

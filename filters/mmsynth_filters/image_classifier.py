@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import ModelError, PluginError, SampleError
-from mmsynth.models import ModelFiles, ModelInfo, find_model, resolve_dtype
+from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
+from mmsynth_filters._hub_classifier import HubClassifier, find_classifier
 
 if TYPE_CHECKING:
     import PIL.Image
     import torch
 
     from mmsynth_filters._clip_find import Found
-
-_FILES = ["*.json", "*.safetensors"]
 
 
 class ImageClassifier(Filter):
@@ -72,7 +71,7 @@ class ImageClassifier(Filter):
 
     def check(self) -> None:
         if self.head is None:
-            find_image_classifier(self.model, self.revision, self.labels)
+            find_classifier("image", self.model, self.revision, self.labels)
         else:
             from mmsynth_filters._clip_find import find
 
@@ -83,7 +82,7 @@ class ImageClassifier(Filter):
         dtype = resolve_dtype(self.dtype, device)
         found: ModelFiles | Found
         if self.head is None:
-            found = find_image_classifier(self.model, self.revision, self.labels)
+            found = find_classifier("image", self.model, self.revision, self.labels)
             self._scorer = TransformersClassifier(found, self.labels, device, dtype)
         else:
             from mmsynth_filters._clip_find import find
@@ -136,63 +135,28 @@ class Scorer(Protocol):
         """For each prepared picture its scores, in the order of the labels."""
 
 
-def find_image_classifier(model: str, revision: str | None, labels: Sequence[str]) -> ModelFiles:
-    """The folder of an image classifier of transformers with these labels; nothing is loaded."""
-    try:
-        from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, AutoConfig
-    except ImportError as error:
-        raise PluginError("an image classifier needs 'transformers': pip install 'mmsynth[vlm]'") from error
-    found = find_model(model, revision=revision, patterns=_FILES)
-    try:
-        config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model '{model}' has no configuration that can be read in {found.folder}") from error
-    if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
-        raise ModelError(f"model '{model}' is a '{config.model_type}', which is no image classifier of transformers")
-    if not any(found.folder.glob("*.safetensors")):
-        raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; others are not loaded")
-    known = [str(label) for label in (config.id2label or {}).values()]
-    if unknown := [label for label in labels if label not in known]:
-        raise ModelError(f"model '{model}' has no label '{unknown[0]}'; its labels: {', '.join(known)}")
-    return found
-
-
 class TransformersClassifier:
-    """An image classifier of transformers on its device, in its dtype."""
+    """An image classifier of transformers."""
 
     def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
-        from transformers import AutoImageProcessor, AutoModelForImageClassification
-
-        processor_class: Any = AutoImageProcessor
-        try:
-            self._processor = processor_class.from_pretrained(found.folder, local_files_only=True)
-            model: Any = AutoModelForImageClassification.from_pretrained(
-                found.folder, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"model '{found.id}' cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-        self._model = model.to(device).eval()
-        # not label2id, which configurations may leave out
-        column = {str(label): int(i) for i, label in model.config.id2label.items()}
-        self._columns = [column[label] for label in labels]
-        self._raw = model.config.num_labels == 1
-        self._each_by_itself = model.config.problem_type == "multi_label_classification"
+        self._classifier = HubClassifier("image", found, labels, device, dtype)
 
     def pixels_for(self, picture: "PIL.Image.Image") -> "torch.Tensor":
-        pixels: torch.Tensor = self._processor(images=picture, return_tensors="pt")["pixel_values"]
+        pixels: torch.Tensor = self._classifier.processor(images=picture, return_tensors="pt")["pixel_values"]
         return pixels
 
     def scores(self, prepared: Sequence["torch.Tensor"]) -> list[list[float]]:
         import torch
 
-        pixels = torch.cat(list(prepared)).to(self._model.device, self._model.dtype)
+        own = self._classifier
+        pixels = torch.cat(list(prepared)).to(own.model.device, own.model.dtype)
         with torch.inference_mode():
-            logits = self._model(pixel_values=pixels).logits.float()
-            if self._each_by_itself:
-                logits = logits.sigmoid()
-            elif not self._raw:
-                logits = logits.softmax(dim=-1)
-            scores: list[list[float]] = logits[:, self._columns].tolist()
+            logits = own.logits(pixel_values=pixels)
+            if own.config.num_labels == 1 and not own.is_multi_label:
+                found = own.chosen(logits)  # a value, no probability
+            else:
+                found = own.probabilities(logits, each_by_itself=own.is_multi_label)
+            scores: list[list[float]] = found.tolist()
         return scores
 
 

@@ -5,20 +5,20 @@ import importlib.util
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from mmsynth.errors import ModelError, PluginError
-from mmsynth.models import ModelFiles, ModelInfo, find_model, resolve_dtype
+from mmsynth.errors import PluginError
+from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
+from mmsynth_filters._hub_classifier import HubClassifier, find_classifier
 
 if TYPE_CHECKING:
     import torch
 
 WORDS = "words"
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 #: on better-profanity's list, which was made for chats, but plain words in captions: groups of people, animals, plants,
 #: clothes, food and drink, anatomy in art and medicine, things done with hands
@@ -84,7 +84,7 @@ class Toxicity(Filter):
 
     def check(self) -> None:
         if self.model != WORDS:
-            _find(self.model, self.revision, self.labels)
+            find_classifier("text", self.model, self.revision, self.labels)
         elif importlib.util.find_spec("better_profanity") is None:
             raise PluginError("the filter 'toxicity' needs 'better_profanity': pip install 'mmsynth[safety]'")
 
@@ -92,7 +92,10 @@ class Toxicity(Filter):
         if self.model == WORDS:
             self._list = WordList({*_listed(), *self.words}, allow={*EVERYDAY, *self.allow} - {*self.words})
             return
-        found, dtype = _find(self.model, self.revision, self.labels), resolve_dtype(self.dtype, device)
+        found, dtype = (
+            find_classifier("text", self.model, self.revision, self.labels),
+            resolve_dtype(self.dtype, device),
+        )
         self._classifier = TextClassifier(found, self.labels, device, dtype)
         self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
 
@@ -157,47 +160,13 @@ def _listed() -> list[str]:
     return [line for line in lines if line and not line.endswith(("+", "*"))]
 
 
-def _find(model: str, revision: str | None, labels: Sequence[str]) -> ModelFiles:
-    """The folder of a text classifier with these labels, nothing loaded."""
-    try:
-        from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING, AutoConfig
-    except ImportError as error:
-        raise PluginError("a model for 'toxicity' needs 'transformers': pip install 'mmsynth[vlm]'") from error
-    found = find_model(model, revision=revision, patterns=_FILES)
-    try:
-        config = AutoConfig.from_pretrained(found.folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model '{model}' has no configuration that can be read in {found.folder}") from error
-    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        raise ModelError(f"model '{model}' is a '{config.model_type}', which is no text classifier of transformers")
-    if not any(found.folder.glob("*.safetensors")):
-        raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; others are not loaded")
-    known = list((config.id2label or {}).values())
-    if unknown := [label for label in labels if label not in known]:
-        raise ModelError(f"model '{model}' has no label '{unknown[0]}'; its labels: {', '.join(map(str, known))}")
-    return found
-
-
 class TextClassifier:
-    """A sequence classifier of transformers on its device, in its dtype."""
+    """A sequence classifier of transformers."""
 
     def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-        tokenizer_class: Any = AutoTokenizer
-        try:
-            self._tokenizer = tokenizer_class.from_pretrained(found.folder, local_files_only=True)
-            model: Any = AutoModelForSequenceClassification.from_pretrained(
-                found.folder, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"model '{found.id}' cannot be loaded: {str(error).strip().splitlines()[0]}") from error
-        self._model = model.to(device).eval()
-        # not label2id, which configurations may leave out
-        column = {str(label): int(i) for i, label in model.config.id2label.items()}
-        self._columns = [column[label] for label in labels]
-        self._each_by_itself = model.config.problem_type == "multi_label_classification" or model.config.num_labels == 1
-        positions = getattr(model.config, "max_position_embeddings", None) or self._tokenizer.model_max_length
+        self._classifier = HubClassifier("text", found, labels, device, dtype)
+        config, self._tokenizer = self._classifier.config, self._classifier.processor
+        positions = getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length
         # RoBERTa and its kin keep the first positions for padding, and say so in the tokenizer alone
         self._context = int(min(positions, self._tokenizer.model_max_length))
 
@@ -207,12 +176,12 @@ class TextClassifier:
 
         if not texts:
             return []
+        own = self._classifier
         longer = [len(ids) > self._context for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
         inputs = self._tokenizer(
             list(texts), padding=True, truncation=True, max_length=self._context, return_tensors="pt"
-        ).to(self._model.device)
+        ).to(own.model.device)
+        each_by_itself = own.is_multi_label or own.config.num_labels == 1
         with torch.inference_mode():
-            logits = self._model(**inputs).logits.float()
-            probabilities = logits.sigmoid() if self._each_by_itself else logits.softmax(dim=-1)
-            best = probabilities[:, self._columns].amax(dim=-1).tolist()
+            best = own.probabilities(own.logits(**inputs), each_by_itself=each_by_itself).amax(dim=-1).tolist()
         return list(zip(best, longer, strict=True))
