@@ -168,6 +168,40 @@ def info(folder: Annotated[Path, typer.Argument(help="an output folder, finished
 
 
 @app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="an output folder, finished or not")],
+    repair: Annotated[bool, typer.Option("--repair", help="make damaged shards again")] = False,
+    workers: Workers = None,
+    device: Device = None,
+) -> None:
+    """Check a run's files against their digests, and its tars against its parquet files; repair what is damaged."""
+    from mmsynth.cli import show
+    from mmsynth.errors import OutputError
+    from mmsynth.shards.folder import RunFolder
+    from mmsynth.shards.verify import damages
+
+    run_folder = RunFolder(folder)
+    run_folder.description()  # raises where there is no run
+    found = list(damages(run_folder))
+    for damage in found:
+        show.say(str(damage))
+    if not found:
+        show.say(f"{len(run_folder.committed)} shards are as they were written")
+    elif repair:
+        from mmsynth.engine.run import repair as made_again
+        from mmsynth.recipe import RunOptions
+
+        with show.progress() as on_progress:
+            report = made_again(folder, RunOptions(**given(workers=workers, device=device)), on_progress)
+        show.report(report)
+    else:
+        damaged = len({damage.shard for damage in found})
+        raise OutputError(
+            f"{damaged} shards of {folder} are damaged: mmsynth verify {folder} --repair makes them again"
+        )
+
+
+@app.command()
 def plugins() -> None:
     """List the installed sources, captioners, renderers and filters."""
     from mmsynth.cli import show

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from mmsynth.candidates import Repeat
@@ -16,10 +17,11 @@ from mmsynth.engine.work import Job, flowing
 from mmsynth.engine.workers import run_in_workers
 from mmsynth.errors import RecipeError, SampleError, SourceError, TooManyFailures
 from mmsynth.models import resolve_device
-from mmsynth.recipe import Recipe
+from mmsynth.recipe import Recipe, RunOptions
 from mmsynth.report import Report, report_on
 from mmsynth.sample import Dropped, Result
 from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.verify import damages
 
 #: a share of failures means something only after so many inputs
 _ENOUGH_TO_JUDGE = 100
@@ -43,6 +45,19 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
         folder.finish(recipe, device)
         watch.judge()
     return report_on(folder, seconds=time.monotonic() - started, already=plan.already)
+
+
+def repair(folder: str | Path, options: RunOptions, on_progress: OnProgress | None = None) -> Report:
+    """Make the damaged shards of a run again, and finish it. Raises OutputError where there is nothing to go by."""
+    there = RunFolder(folder)
+    description = there.description()
+    recipe = Recipe.from_dict(description["recipe"], where="run.json")
+    with there.locked():
+        for index in {damage.shard for damage in damages(there)}:
+            (there.path / f"{index:05d}_stats.json").unlink(missing_ok=True)
+    out = recipe.out.model_copy(update={"path": str(folder)})
+    run = options.model_copy(update={"limit": description.get("limit")})
+    return run_recipe(recipe.model_copy(update={"out": out, "run": run}), on_progress)
 
 
 def take(recipe: Recipe, n: int) -> list[Result]:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all: written under a temporary name, flushed to disk, renamed."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -29,6 +30,12 @@ def remove_parts(folder: Path) -> None:
     """Remove what an interrupted run left half written."""
     for part in folder.glob(f".*{_PART}"):
         part.unlink(missing_ok=True)
+
+
+def digest_of(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flush_to_disk(file: IO[bytes]) -> None:

@@ -5,7 +5,7 @@
                     the image's bytes, and where a kept sample's members start and stop in the tar
 00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i is that of the i-th kept sample, zeros where it
                     has none
-00000_stats.json    counts; written last
+00000_stats.json    counts, and the sha256 of the files above; written last
 """
 
 import hashlib
@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from mmsynth.engine.items import Block, Item
 from mmsynth.errors import ImageError
 from mmsynth.sample import Sample
-from mmsynth.shards.files import flush_folder, flush_to_disk, part_name, whole_file, write_json
+from mmsynth.shards.files import digest_of, flush_folder, flush_to_disk, part_name, whole_file, write_json
 
 if TYPE_CHECKING:
     from webdataset.writer import TarWriter
@@ -64,7 +64,7 @@ class ShardWriter:
         self._write_arrays()
         with whole_file(self._folder / f"{self._block.index:05d}.parquet") as file:
             pq.write_table(pa.Table.from_pylist(self._rows, schema=_schema(self._scores)), file, compression="zstd")
-        stats = self._stats(tar_bytes)
+        stats = self._stats(tar_bytes) | {"sha256": self._digests()}
         flush_folder(self._folder)
         write_json(self._folder / f"{self._block.index:05d}_stats.json", stats)
         return stats
@@ -95,6 +95,14 @@ class ShardWriter:
         self._file.close()
         part_name(self._tar_path).replace(self._tar_path)
         return self._tar_path.stat().st_size
+
+    def _digests(self) -> dict[str, str]:
+        """File → sha256 of what this shard consists of, for `mmsynth verify`."""
+        number = f"{self._block.index:05d}"
+        names = [f"{number}.tar"] if self._tar is not None else []
+        paths = [self._folder / name for name in (*names, f"{number}.parquet")]
+        paths += [array_path(self._folder, self._block.index, name) for name in self._arrays]
+        return {path.name: digest_of(path) for path in paths}
 
     def _note_arrays(self, item: Item) -> None:
         """To be called before the item is counted: its row is the number of those kept before it."""

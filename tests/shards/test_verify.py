@@ -1,0 +1,91 @@
+"""mmsynth verify: a changed byte is found, and the shard made again is the one that was."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import mmsynth as mm
+from mmsynth.cli import run
+from mmsynth.engine.run import repair
+from mmsynth.recipe import RunOptions
+from mmsynth.shards.files import digest_of
+from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.verify import damages
+from tests.engine.run_files import digests
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    mm.scenes(12, seed=1).render("scenes").filter("perceptual_hash").write(out, samples_per_shard=4)
+    return out
+
+
+def found(out: Path) -> list[str]:
+    return [str(damage) for damage in damages(RunFolder(out))]
+
+
+def flip_a_bit(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_is_as_it_was_written_passes(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert found(out) == []
+    assert run(["verify", str(out)]) == 0
+    assert "3 shards are as they were written" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["00001.tar", "00001.parquet", "00001_phash.npy"])
+@pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
+def test_any_harm_to_any_file_is_found_and_repaired(out: Path, name: str, harm: str) -> None:
+    before = digests(out)
+    if harm == "flipped":
+        flip_a_bit(out / name, (out / name).stat().st_size // 2)
+    elif harm == "cut":
+        (out / name).write_bytes((out / name).read_bytes()[:-100])
+    else:
+        (out / name).unlink()
+    assert found(out) == [f"{name} {'is not there' if harm == 'gone' else 'has changed since it was written'}"]
+    assert run(["verify", str(out)]) == 6
+    assert run(["verify", str(out), "--repair"]) == 0
+    assert digests(out) == before
+
+
+def test_a_shard_that_the_index_has_and_the_folder_has_not(out: Path) -> None:
+    before = digests(out)
+    (out / "00002_stats.json").unlink()
+    assert found(out) == ["00002_stats.json is not there"]
+    repair(out, RunOptions(workers=2))
+    assert digests(out) == before
+
+
+def test_an_unfinished_run_is_not_damaged_and_a_limit_is_kept(out: Path, tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    mm.scenes(12, seed=1).render("scenes").write(part, samples_per_shard=4, limit=6)
+    flip_a_bit(part / "00000.tar", 1000)
+    before = len(found(part))
+    repair(part, RunOptions())
+    assert (before, found(part)) == (1, [])
+    assert json.loads((part / "sizes.json").read_text()) == {"00000.tar": 4, "00001.tar": 2}
+
+
+def test_a_parquet_file_that_describes_another_tar(out: Path) -> None:
+    """The digests match, as they would after someone rewrote a table and its sum."""
+    table, stats_file = out / "00000.parquet", out / "00000_stats.json"
+    rows = pq.read_table(table).to_pylist()
+    rows[1]["sha256"] = rows[0]["sha256"]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(table)), table)
+    stats = json.loads(stats_file.read_text())
+    stats["sha256"][table.name] = digest_of(table)
+    stats_file.write_text(json.dumps(stats))
+    assert found(out) == [f"00000.tar does not hold {rows[1]['key']} as 00000.parquet says"]
+
+
+def test_what_is_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", str(tmp_path)]) == 6
+    assert "holds no mmsynth run" in capsys.readouterr().err
