@@ -153,8 +153,7 @@ class Training:
                 total = {}
             if self.step % 250 == 0:
                 self._save(scenes)
-        if self.step > first:
-            self._save(scenes)
+        self._save(scenes)  # also where nothing was left to do: the autoencoder may be another
 
     def _train_step(self, scenes: LatentScenes) -> dict[str, Tensor]:
         """One step. Its scenes and noise come from the seed and the step number, so going on is as if never stopped."""

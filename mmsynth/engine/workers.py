@@ -1,17 +1,20 @@
-"""The executor for N worker processes, one per GPU, that take blocks from a queue.
+"""The executor for N worker processes, one per GPU.
 
-Workers get the job pickled, load their models once, and commit their shards themselves; this process plans the blocks
-and counts. Ctrl-C reaches this process only: it stops the workers, whose unfinished blocks leave nothing behind.
+Workers get the job pickled, load their models once, and commit their shards themselves; this process plans the blocks,
+gives each worker one whenever it asks, and counts. Each worker has a pipe of its own, so one that dies takes no lock with it: another
+process takes its place, and its blocks are done again, now one at a time, so that it shows which of them kills.
+A block that has been there at three deaths is set aside and named. Ctrl-C reaches this process only: it stops the
+workers, whose unfinished blocks leave nothing behind.
 """
 
 import multiprocessing as mp
 import os
-import queue
 import signal
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
 from contextlib import suppress
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from mmsynth.engine.items import Block, Status
@@ -19,77 +22,141 @@ from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import MMSynthError, WorkerError
 
 _ROWS_PER_MESSAGE = 16
+_MOST_DEATHS = 3
 
 
 def run_in_workers(job: Job, blocks: Iterator[Block], workers: int, device: str, watcher: Watcher) -> None:
-    """Run the blocks in `workers` processes. Raises what a worker raised, or WorkerError if one died."""
+    """Run the blocks in `workers` processes. Raises what a worker raised, or WorkerError for what could not be done."""
     first = next(blocks, None)
     if first is None:
         return
-    context = mp.get_context("spawn")
-    tasks: Any = context.Queue(maxsize=workers)
-    messages: Any = context.Queue()
-    processes = [
-        context.Process(target=_work, args=(job, name, max(1, _cores() // workers), tasks, messages), daemon=True)
-        for name in _devices(device, workers)
-    ]
-    for process in processes:
-        process.start()
+    threads = max(1, _cores() // workers)
+    crew = [_Worker(job, name, threads) for name in _devices(device, workers)]
     try:
-        _Coordinator(processes, tasks, messages, watcher).run(first, blocks)
+        _Coordinator(crew, first, blocks, watcher).run()
     finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join()
+        for worker in crew:
+            worker.process.terminate()
+        for worker in crew:
+            worker.process.join()
+
+
+class _Worker:
+    """A worker process as the coordinator sees it: what it was given, and what it has told."""
+
+    def __init__(self, job: Job, device: str, threads: int) -> None:
+        self._arguments = (job, device, threads)
+        self.start()
+
+    def start(self) -> None:
+        context = mp.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(*self._arguments, theirs), daemon=True)
+        self.process.start()
+        theirs.close()  # or its end would never be seen
+        self.is_ready = False
+        #: it has asked for a block
+        self.asks = False
+        #: given and not committed, in order
+        self.blocks: list[Block] = []
+        #: told since the last commit
+        self.rows: Counter[Status] = Counter()
+
+    def give(self, block: Block) -> None:
+        self.blocks.append(block)
+        self._answer(block)
+
+    def give_nothing(self) -> None:
+        """Stages that wait for more to fill a batch shall finish what they have; then it will ask again."""
+        self._answer(None)
+
+    def _answer(self, block: Block | None) -> None:
+        self.asks = False
+        with suppress(OSError):  # where it has died, its end of the pipe tells
+            self.connection.send(block)
 
 
 class _Coordinator:
-    def __init__(self, processes: Sequence[BaseProcess], tasks: Any, messages: Any, watcher: Watcher) -> None:
-        self._processes, self._tasks, self._messages = processes, tasks, messages
-        self._watcher = watcher
-        self._done = 0
+    """Gives out blocks until all are committed or set aside."""
 
-    def run(self, first: Block, rest: Iterator[Block]) -> None:
-        self._give(first)
-        for block in rest:
-            self._give(block)
-        for _ in self._processes:
-            self._give(None)
-        while self._done < len(self._processes):
-            self._listen(timeout_s=0.2)
+    def __init__(self, crew: list[_Worker], first: Block, rest: Iterator[Block], watcher: Watcher) -> None:
+        self._crew, self._watcher = crew, watcher
+        self._next: Block | None = first
+        self._rest = rest
+        #: blocks that were there when a worker died: given alone, to see whether they are why
+        self._suspects: deque[Block] = deque()
+        self._deaths: Counter[int] = Counter()
+        self._set_aside: list[int] = []
+        self._last_exit: int | None = None
 
-    def _give(self, block: Block | None) -> None:
-        while True:
-            try:
-                self._tasks.put(block, timeout=0.05)
-                return
-            except queue.Full:
-                self._listen(timeout_s=0.05)
-
-    def _listen(self, timeout_s: float) -> None:
-        """Take every message that is there; look for the dead when there is none."""
-        with suppress(queue.Empty):
-            while True:
-                self._take(*self._messages.get(timeout=timeout_s))
-                timeout_s = 0.0
-        dead = [p for p in self._processes if p.exitcode not in (None, 0)]
-        if dead and self._messages.empty():
+    def run(self) -> None:
+        while self._is_work_left():
+            for worker in self._crew:
+                self._supply(worker)
+            by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in self._crew}
+            for connection in wait(list(by_connection)):
+                self._hear(by_connection[connection])
+        if self._set_aside:
+            named = ", ".join(f"{index:05d}" for index in sorted(self._set_aside))
             raise WorkerError(
-                f"a worker process died with exit code {dead[0].exitcode} (killed, or out of memory?); "
-                "what is committed is kept, and the same command goes on from there"
+                f"{len(self._set_aside)} blocks were set aside, since {_MOST_DEATHS} workers died of each (exit code "
+                f"{self._last_exit}: killed, or out of memory?): shards {named}; the others are written, and the "
+                "same command tries these again"
             )
 
-    def _take(self, kind: str, value: Any) -> None:
-        if kind == "rows":
+    def _is_work_left(self) -> bool:
+        return self._next is not None or bool(self._suspects) or any(worker.blocks for worker in self._crew)
+
+    def _supply(self, worker: _Worker) -> None:
+        if not worker.asks:
+            return
+        if self._suspects and not worker.blocks:
+            worker.give(self._suspects.popleft())
+        elif self._suspects or self._next is None or any(self._deaths[block.index] for block in worker.blocks):
+            if worker.blocks:
+                worker.give_nothing()
+        else:
+            worker.give(self._next)
+            self._next = next(self._rest, None)
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            kind, value = worker.connection.recv()
+        except (EOFError, OSError):
+            self._replace(worker)
+            return
+        if kind == "asks":
+            worker.is_ready = worker.asks = True
+        elif kind == "rows":
             for status, n in value.items():
+                worker.rows[status] += n
                 self._watcher.rows(status, n)
         elif kind == "commit":
-            self._watcher.committed(*value)
-        elif kind == "done":
-            self._done += 1
+            index, stats = value
+            worker.blocks = [block for block in worker.blocks if block.index != index]
+            worker.rows.clear()
+            self._watcher.committed(index, stats)
         else:
             raise value
+
+    def _replace(self, worker: _Worker) -> None:
+        """It has died: its blocks are done by others, and another process takes its place."""
+        worker.process.join()
+        self._last_exit = worker.process.exitcode
+        if not worker.is_ready:
+            raise WorkerError(
+                f"a worker process died with exit code {self._last_exit} while it loaded its models (killed, or out "
+                "of memory?); what is committed is kept, and the same command goes on from there"
+            )
+        for status, n in worker.rows.items():
+            self._watcher.rows(status, -n)
+        for block in worker.blocks:
+            self._deaths[block.index] += 1
+            if self._deaths[block.index] < _MOST_DEATHS:
+                self._suspects.append(block)
+            else:
+                self._set_aside.append(block.index)
+        worker.start()
 
 
 def _devices(device: str, workers: int) -> list[str]:
@@ -105,26 +172,40 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _work(job: Job, device: str, threads: int, tasks: Any, messages: Any) -> None:
+def _work(job: Job, device: str, threads: int, connection: "Connection[Any, Any]") -> None:
     """The life of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    teller = _Teller(connection)
     try:
         job.setup(device)
-        do_blocks(job, iter(tasks.get, None), _Teller(messages))
-        messages.put(("done", None))
+        while True:  # until the coordinator ends this process, or itself
+            do_blocks(job, iter(teller.ask, None), teller)
+    except (EOFError, BrokenPipeError):
+        return  # the coordinator is no more
     except MMSynthError as error:
-        messages.put(("error", error))
+        teller.tell("error", error)
     except Exception as error:  # noqa: BLE001 - carried to the coordinator, which raises it
-        messages.put(("error", WorkerError(f"a worker failed: {type(error).__name__}: {error}")))
+        teller.tell("error", WorkerError(f"a worker failed: {type(error).__name__}: {error}"))
 
 
 class _Teller:
     """The watcher in a worker: tells the coordinator, some rows at a time."""
 
-    def __init__(self, messages: Any) -> None:
-        self._messages = messages
+    def __init__(self, connection: "Connection[Any, Any]") -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
         self._counts: Counter[Status] = Counter()
+
+    def tell(self, kind: str, value: Any) -> None:
+        with self._lock:
+            self._connection.send((kind, value))
+
+    def ask(self) -> Block | None:
+        """The next block; None where there is none for now."""
+        self.tell("asks", None)
+        block: Block | None = self._connection.recv()
+        return block
 
     def rows(self, status: Status, n: int = 1) -> None:
         self._counts[status] += n
@@ -133,8 +214,8 @@ class _Teller:
 
     def committed(self, index: int, stats: dict[str, Any]) -> None:
         self._flush()
-        self._messages.put(("commit", (index, stats)))
+        self.tell("commit", (index, stats))
 
     def _flush(self) -> None:
-        self._messages.put(("rows", dict(self._counts)))
+        self.tell("rows", dict(self._counts))
         self._counts.clear()

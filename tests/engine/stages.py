@@ -33,13 +33,25 @@ class Slow(Captioner):
         return [sample.with_caption(f"seed {self.seed(sample)}") for sample in batch]
 
 
-class Dies(Captioner):
-    """Kills its own process on the sample `on`, for as long as a file exists."""
+class DiesLoading(Captioner):
+    """Kills its own process where models are loaded."""
 
-    on: str
-    while_exists: str
+    def setup(self, device: str) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
-        if Path(self.while_exists).exists() and any(sample.key == self.on for sample in batch):
+        return list(batch)
+
+
+class Dies(Captioner):
+    """Kills its own process on the sample `on`, for as long as there are files in a folder; takes one each time."""
+
+    on: str
+    lives: str
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        left = sorted(Path(self.lives).iterdir())
+        if left and any(sample.key == self.on for sample in batch):
+            left[0].unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return [sample.with_caption("alive") for sample in batch]

@@ -18,7 +18,7 @@ from mmsynth.pipeline import Pipeline
 from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, photo_samples
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import digests, members, records, rows
-from tests.engine.stages import Dies, NeedsSmallBatches, Slow
+from tests.engine.stages import Dies, DiesLoading, NeedsSmallBatches, Slow
 
 
 def pipeline(n: int = 23, **source: object) -> Pipeline:
@@ -189,17 +189,43 @@ def test_write_names_the_options_it_has() -> None:
         pipeline().write("unused", worker=2)
 
 
-def test_a_worker_that_dies_is_an_error_and_the_run_can_go_on(tmp_path: Path) -> None:
-    flag = tmp_path / "die"
-    flag.touch()
-    made = mm.source(Gradients()).caption(Dies(on="photo-012", while_exists=str(flag)))
-    with pytest.raises(WorkerError, match="exit code -9"):
-        made.write(tmp_path / "out", samples_per_shard=3, workers=2)
-    flag.unlink()
+def dying(lives: Path, times: int) -> Pipeline:
+    """A run in whose third block a worker dies so many times."""
+    lives.mkdir(exist_ok=True)
+    for i in range(times):
+        (lives / str(i)).touch()
+    return mm.source(Gradients()).caption(Dies(on="photo-012", lives=str(lives)))
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_the_block_of_a_worker_that_dies_is_done_by_another(tmp_path: Path, workers: int) -> None:
+    seen: list[Progress] = []
+    made = dying(tmp_path / "lives", 2)
+    made.write(tmp_path / "out", samples_per_shard=3, workers=workers, on_progress=seen.append)
+    assert list((tmp_path / "lives").iterdir()) == []
+    assert seen[-1].kept == 23
+    made.write(tmp_path / "undisturbed", samples_per_shard=3)
+    ignored = {"run.json": ""}
+    assert digests(tmp_path / "out") | ignored == digests(tmp_path / "undisturbed") | ignored
+
+
+def test_a_block_that_three_workers_die_of_is_set_aside_and_the_run_can_go_on(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=r"1 blocks were set aside.*exit code -9.*shards 00004; the others"):
+        dying(tmp_path / "lives", 9).write(tmp_path / "out", samples_per_shard=3, workers=2)
+    assert len(list((tmp_path / "lives").iterdir())) == 6
+    written = {path.name for path in (tmp_path / "out").glob("*.tar")}
+    assert written == {f"{i:05d}.tar" for i in range(8) if i != 4}
+    shutil.rmtree(tmp_path / "lives")
+    made = dying(tmp_path / "lives", 0)
     made.write(tmp_path / "out", samples_per_shard=3, workers=2)
     made.write(tmp_path / "undisturbed", samples_per_shard=3)
     ignored = {"run.json": ""}
     assert digests(tmp_path / "out") | ignored == digests(tmp_path / "undisturbed") | ignored
+
+
+def test_a_worker_that_cannot_start_is_an_error_and_not_tried_for_ever(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="while it loaded its models"):
+        mm.source(Gradients()).caption(DiesLoading()).write(tmp_path / "out", workers=2)
 
 
 _SCRIPT = """
