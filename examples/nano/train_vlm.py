@@ -30,6 +30,9 @@ from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.vlm_data import PackedScenes, collate, tokenize, turns
 from mmsynth.facts import Facts
 
+#: of tokens that say how many, where, and yes or no
+_DECIDING_WEIGHT = 4.0
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train nano-vlm.")
@@ -143,6 +146,19 @@ class StopAt(transformers.TrainerCallback):
             control.should_save = control.should_training_stop = True
 
 
+class WeighingTrainer(transformers.Trainer):
+    """Some tokens count more than others."""
+
+    def __init__(self, *arguments: Any, weights: torch.Tensor, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._weights = weights
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        labels = inputs.pop("labels")[:, 1:].flatten()
+        logits = model(**inputs).logits[:, :-1].flatten(0, 1)
+        return functional.cross_entropy(logits, labels, self._weights.to(logits.device))
+
+
 def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, ranks: Ranks, stop_at: float) -> None:
     """The whole model, through transformers' Trainer, which keeps its checkpoints in `trainer/`."""
     state = options.folder / "trainer"
@@ -165,13 +181,16 @@ def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, 
         report_to=[],
         disable_tqdm=True,
     )
-    trainer = transformers.Trainer(
+    weights = torch.ones(model.config.text_config.vocab_size)
+    weights[rows.deciding] = _DECIDING_WEIGHT
+    trainer = WeighingTrainer(
         model,
         arguments,
         data_collator=collate,
         train_dataset=rows,
         callbacks=[StopAt(stop_at)],
         optimizers=(Muon(model, options.lr, weight_decay=0.05), None),
+        weights=weights,
     )
     trainer.train(resume_from_checkpoint=transformers.trainer_utils.get_last_checkpoint(str(state)))
     if ranks.first:

@@ -3,7 +3,7 @@
 A row is one picture followed by several turns. Every turn sees the picture and itself, not its neighbours, and
 counts its positions from the picture on: as if it had been asked alone. And at each token of the picture in which an
 object has its middle, the model is asked for a word about the object, its name or its colour or how many like it there
-are: captions alone teach the decoder very slowly where to look for that.
+are or where it stands to another: captions alone teach the decoder very slowly where to look for that.
 """
 
 import random
@@ -22,6 +22,7 @@ from mmsynth.facts import Facts
 from mmsynth_captioners.prompting import CAPTION_PROMPT
 from mmsynth_renderers.scenes import COLOURS
 from mmsynth_renderers.scenes.shapes import KINDS
+from mmsynth_renderers.scenes.vocabulary import OPPOSITES
 
 #: tokens of text in a row, after the picture
 TEXT_TOKENS = 128
@@ -39,6 +40,7 @@ _FORMS = {
     "where": "Answer in a few words.",
 }
 _NUMBERS = ("one", "two", "three", "four", "five")
+_SIDES = ("left", "right", "above", "below")
 _ANIMALS, _VEHICLES = {"fish", "cat"}, {"car", "boat"}
 
 
@@ -84,8 +86,8 @@ def _number(count: int) -> str:
 class Turns:
     """A scene's turns: `ids[i]` is prompt, <assistant>, answer, <end>; its answer is from `starts[i]` on.
 
-    `words` [3, 64]: for each token of the picture the first token of the name, the colour and the number of what
-    stands there, or -100.
+    `words` [4, 64]: for each token of the picture the token of the name, the colour and the number of what stands
+    there, and of its relation to another group; or -100.
     """
 
     ids: list[npt.NDArray[np.int16]]
@@ -96,17 +98,33 @@ class Turns:
 def tokenize(records: Sequence[dict[str, Any]], tokenizer: Any, seed: int) -> list[Turns]:
     rng = random.Random(seed)
     facts = [Facts.model_validate(record["facts"]) for record in records]
-    word_ids = {word: tokenizer(f" {word}")["input_ids"][0] for word in (*KINDS, *COLOURS, *_NUMBERS)}
+    word_ids = {w: tokenizer(f" {w}")["input_ids"][0] for w in (*KINDS, *COLOURS, *_NUMBERS, *_SIDES)}
     scenes = []
     for record, there, cells in zip(records, facts, cells_of(facts).tolist(), strict=True):
         said = list(turns(record, rng))
         prompts = tokenizer([prompt + vlm_model.ASSISTANT for prompt, _ in said])["input_ids"]
         answers = tokenizer([answer + vlm_model.END for _, answer in said])["input_ids"]
         ids = [np.array(p + a, dtype=np.int16) for p, a in zip(prompts, answers, strict=True)]
-        about = [[word_ids[word] for word in (g.kind, g.colour, _NUMBERS[g.count - 1])] for g in there.objects]
-        words = np.array([about[group] if group >= 0 else [_IGNORED] * 3 for group in cells], dtype=np.int16).T
+        about = [[word_ids.get(word, _IGNORED) for word in _words_about(there, i)] for i in range(len(there.objects))]
+        words = np.array([about[group] if group >= 0 else [_IGNORED] * 4 for group in cells], dtype=np.int16).T
         scenes.append(Turns(ids, [len(prompt) for prompt in prompts], words))
     return scenes
+
+
+def _words_about(facts: Facts, group: int) -> tuple[str, str, str, str]:
+    """Name, colour, number, and the word of its first relation, none where it has none."""
+    there = facts.objects[group]
+    sides = [r.relation for r in facts.relations if r.subject == group]
+    sides += [OPPOSITES[r.relation] for r in facts.relations if r.object == group]
+    side = next((word for word in _SIDES if sides and word in sides[0]), "")
+    return there.kind, there.colour, _NUMBERS[there.count - 1], side
+
+
+def deciding_tokens(tokenizer: Any) -> list[int]:
+    """Tokens that say how many, where, and yes or no: what is hardest to see, and one word in ten."""
+    words = (*_NUMBERS, *_SIDES, "yes", "no")
+    written = [spelling for word in words for spelling in (f" {word}", word.capitalize())]
+    return sorted({ids[0] for ids in tokenizer(written)["input_ids"] if len(ids) == 1})
 
 
 class PackedScenes(torch.utils.data.Dataset[dict[str, Any]]):
@@ -117,6 +135,7 @@ class PackedScenes(torch.utils.data.Dataset[dict[str, Any]]):
         image, user = tokenizer.convert_tokens_to_ids([vlm_model.IMAGE, vlm_model.USER])
         self._prefix = [user, *[image] * vlm_model.GRID**2]
         self._pad = tokenizer.pad_token_id
+        self.deciding = deciding_tokens(tokenizer)
 
     def __len__(self) -> int:
         return len(self._scenes)

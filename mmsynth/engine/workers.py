@@ -1,10 +1,10 @@
 """The executor for N worker processes, one per GPU.
 
 Workers get the job pickled, load their models once, and commit their shards themselves; this process plans the blocks,
-gives each worker one whenever it asks, and counts. Each worker has a pipe of its own, so one that dies takes no lock with it: another
-process takes its place, and its blocks are done again, now one at a time, so that it shows which of them kills.
-A block that has been there at three deaths is set aside and named. Ctrl-C reaches this process only: it stops the
-workers, whose unfinished blocks leave nothing behind.
+gives each worker one whenever it asks, and counts. Each worker has a pipe of its own, so one that dies takes no lock
+with it: another process takes its place, and its blocks are done again, now one at a time, so that it shows which of
+them kills. A block that has been there at three deaths is set aside and named. Ctrl-C reaches this process only: it
+stops the workers, whose unfinished blocks leave nothing behind.
 """
 
 import multiprocessing as mp
