@@ -5,6 +5,7 @@ what the text is for; how prompts are written is `prompting`'s business, how tok
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ _KEPT = (
 def find_checkpoint(model: str, revision: str | None, trust_remote_code: bool) -> ModelFiles:
     """The folder of an image-text-to-text model in safetensors, checked without loading it. Raises ModelError."""
     if model == "nano":
-        return _find_nano()
+        return replace(find_model(str(_NANO)), id="nano")
     found = find_model(model, revision=revision, patterns=[*_FILES, "*.py"] if trust_remote_code else _FILES)
     if not (found.folder / "config.json").is_file():
         raise ModelError(f"model '{model}' has no config.json in {found.folder}: not a transformers model")
@@ -39,16 +40,6 @@ def find_checkpoint(model: str, revision: str | None, trust_remote_code: bool) -
         raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; others are not loaded")
     _model_class(found, trust_remote_code)
     return found
-
-
-def _find_nano() -> ModelFiles:
-    if not (_NANO / "config.json").is_file():
-        raise ModelError(
-            "nano-vlm is not shipped in this version yet: name a real model, such as "
-            "HuggingFaceTB/SmolVLM-256M-Instruct, or a local folder"
-        )
-    found = find_model(str(_NANO))
-    return ModelFiles("nano", found.folder, found.revision)
 
 
 def _model_class(found: ModelFiles, trust_remote_code: bool) -> Any:

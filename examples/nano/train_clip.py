@@ -25,6 +25,7 @@ from examples.nano import clip_model
 from examples.nano.claims import Claims
 from examples.nano.evaluate_clip import evaluate
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.muon import Muon
 from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import ScenePairs, normalised, read_pairs
 from examples.nano.train_towers import TOWERS, state_file
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/clip"), help="weights and state, to go on from")
     parser.add_argument("--steps", type=int, default=4000, help="of the whole schedule")
     parser.add_argument("--batch", type=int, default=128, help="scenes a step, over all processes")
-    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -65,10 +66,7 @@ class Training(nn.Module):
         self.to(ranks.device)
         self.texts = TokenizedScenes(pairs, tokenizer)
         self.targets, self.cells = FactTargets.of(pairs.facts), cells_of(pairs.facts)
-        decayed = [p for p in self.parameters() if p.ndim >= 2]
-        rest = [p for p in self.parameters() if p.ndim < 2]
-        groups = [{"params": decayed, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=options.lr, betas=(0.9, 0.98), eps=1e-6)
+        self.optimizer = Muon(self, options.lr, weight_decay=0.05)
         self.step = 0
         self.state_file = options.folder / "training.pt"
         self._start_from_towers()
@@ -160,8 +158,6 @@ class Training(nn.Module):
                 file.write(json.dumps(values) + "\n")
 
 
-#: colours are learned from the other scenes of a batch; what is harder is practised more
-NEGATIVE_WEIGHTS = {"colour": 1.0, "shape": 3.0, "count": 3.0, "relation": 3.0}
 _NEGATIVES = 2
 
 
@@ -170,13 +166,12 @@ class TokenizedScenes:
 
     def __init__(self, pairs: ScenePairs, tokenizer: Any) -> None:
         captions: list[str] = []
-        self._true, self._false, self._weights = [], [], []
+        self._true, self._false = [], []
         for true, false in zip(pairs.captions, pairs.negatives, strict=True):
             start = len(captions)
             captions += [*true, *false.values()]
             self._true.append(range(start, start + len(true)))
             self._false.append(range(start + len(true), len(captions)))
-            self._weights.append(torch.tensor([NEGATIVE_WEIGHTS[change] for change in false]))
         self._ids = clip_model.token_ids(tokenizer, captions)
         self._claims = Claims.of(captions, tokenizer.tokenizer).by_end
 
@@ -184,7 +179,7 @@ class TokenizedScenes:
         """[3·batch, context]: a true caption of each scene, then two almost-true ones of each, scene by scene."""
         rows = [self._true[i][int(torch.randint(len(self._true[i]), (1,), generator=generator))] for i in scenes]
         for i in scenes:
-            chosen = torch.multinomial(self._weights[i], _NEGATIVES, generator=generator)
+            chosen = torch.randperm(len(self._false[i]), generator=generator)[:_NEGATIVES]
             rows += [self._false[i][int(j)] for j in chosen]
         chosen_rows = torch.tensor(rows)
         return self._ids[chosen_rows].long(), self._claims.of_scenes(chosen_rows, "cpu")

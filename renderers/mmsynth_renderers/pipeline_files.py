@@ -22,7 +22,7 @@ _NANO = Path(__file__).parent / "nano_diffusion"
 def find_pipeline(model: str, *, revision: str | None = None, variant: str | None = None) -> ModelFiles:
     """The folder of a diffusers pipeline: `nano`, a local folder, or a hub id. Raises ModelError in one line."""
     if model == "nano":
-        files = replace(_nano(), id="nano")
+        files = replace(find_model(str(_NANO)), id="nano")
     elif Path(model).expanduser().is_dir():
         if revision is not None:
             raise RecipeError(f"revision names a version on the hub, and the model '{model}' is a local folder")
@@ -31,15 +31,6 @@ def find_pipeline(model: str, *, revision: str | None = None, variant: str | Non
         files = _fetch(model, revision, variant)
     _check_weights(files, variant)
     return files
-
-
-def _nano() -> ModelFiles:
-    if not (_NANO / _INDEX).is_file():
-        raise ModelError(
-            "the nano diffusion model is not in this version yet: name a real one, such as "
-            "'stabilityai/stable-diffusion-xl-base-1.0' or a local folder, or draw with 'render: scenes'"
-        )
-    return find_model(str(_NANO))
 
 
 def _fetch(model: str, revision: str | None, variant: str | None) -> ModelFiles:

@@ -292,12 +292,6 @@ def refusal(model: Path | str, **parameters: Any) -> str:
     return str(caught.value)
 
 
-def test_nano_says_that_it_is_not_there_yet_and_what_is() -> None:
-    message = refusal("nano")
-    assert "not in this version yet" in message
-    assert "'stabilityai/stable-diffusion-xl-base-1.0' or a local folder, or draw with 'render: scenes'" in message
-
-
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
     assert "is no diffusers pipeline: it has no model_index.json" in refusal(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
