@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_diffusion"))
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/diffusion"), help="state, to go on from")
     parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--decoder-steps", type=int, default=3000, help="after them, of the decoder alone")
+    parser.add_argument("--decoder-steps", type=int, default=4000, help="after them, of the decoder alone")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step, over all processes")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
@@ -52,14 +52,18 @@ def main() -> None:
     options = parser.parse_args()
 
     stop_at = time.monotonic() + 60 * options.minutes
-    # in the decoder's own steps the encoder has no gradients
-    kwargs = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = accelerate.Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[kwargs])
+    accelerator = joined()
     pixels, records = read_scenes(options.shards, options.limit)
     accelerator.print(f"{len(pixels):,} pictures")
     options.folder.mkdir(parents=True, exist_ok=True)
     facts = [Facts.model_validate(record["facts"]) for record in records]
     Training(options, accelerator).run(pixels, facts, stop_at)
+
+
+def joined() -> accelerate.Accelerator:
+    """This process among those that torchrun started; not every parameter has a gradient in every step."""
+    kwargs = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+    return accelerate.Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[kwargs])
 
 
 class Losses(nn.Module):

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_train"))
     parser.add_argument("--heldout", type=Path, default=Path("runs/nano/scenes_heldout"))
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/clip"), help="weights and state, to go on from")
-    parser.add_argument("--steps", type=int, default=4000, help="of the whole schedule")
+    parser.add_argument("--steps", type=int, default=2000, help="of the whole schedule")
     parser.add_argument("--batch", type=int, default=128, help="scenes a step, over all processes")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")

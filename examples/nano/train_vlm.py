@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/vlm"), help="weights and state, to go on from")
     parser.add_argument("--tower-steps", type=int, default=1800)
     parser.add_argument("--tower-batch", type=int, default=64, help="scenes a step, over all processes")
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=32, help="scenes a step, over all processes")
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")

@@ -45,10 +45,11 @@ class HubClassifier:
     def __init__(self, kind: Kind, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
         import transformers
 
-        model_class, processor_class = {
+        classes: dict[Kind, tuple[Any, Any]] = {
             "image": (transformers.AutoModelForImageClassification, transformers.AutoImageProcessor),
             "text": (transformers.AutoModelForSequenceClassification, transformers.AutoTokenizer),
-        }[kind]
+        }
+        model_class, processor_class = classes[kind]
         try:
             self.processor: Any = processor_class.from_pretrained(found.folder, local_files_only=True)
             model: Any = model_class.from_pretrained(

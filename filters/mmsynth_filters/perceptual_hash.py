@@ -28,6 +28,6 @@ class PerceptualHash(Filter):
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[int]) -> list[Result]:
         return [
-            sample.with_record(phash=to_hex(value)).with_array("phash", np.uint64(value))
+            sample.with_record(phash=to_hex(value)).with_array("phash", np.array(value, dtype=np.uint64))
             for sample, value in zip(batch, prepared, strict=True)
         ]

@@ -113,6 +113,8 @@ def _stage_of(run: str, score: str) -> Stage:
         if score in stage.score_names():
             bounds: dict[str, Any] = {name: None for name in ("min", "max") if name in type(stage).model_fields}
             return stage.model_copy(update=bounds)
+    if isinstance(recipe.source, Selection):
+        return _stage_of(recipe.source.runs[0], score)
     raise RecipeError(
         f"no filter of {run} gives the score '{score}' (it came with the input): calibrate the run that scored it"
     )

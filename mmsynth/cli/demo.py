@@ -1,7 +1,7 @@
-"""The demo: scenes drawn, captioned and asked about; one caption in five swapped; the CLIP filter has to find those.
+"""The demo: prompts, nano-diffusion draws, nano-vlm captions and answers; one caption in five swapped; nano CLIP filters.
 
-Everything is offline and real: the scenes, nano CLIP, the shards, and two truths that the verdict is measured against,
-the planted one and that of the pixels. The stages come from plugins by name, as in anybody's recipe.
+Everything is offline and real: the models, the shards, and two truths that the verdict is measured against, the planted
+one and that of the pixels. The stages come from plugins by name, as in anybody's recipe.
 """
 
 import json
@@ -22,6 +22,9 @@ from mmsynth.stage import Captioner, Stage
 MIN_SCORE = 0.35
 _SHARE_SWAPPED = 0.2
 _SCENES_SEED = 2026
+#: the part of the scene world that nano-diffusion draws
+_WORLD = "nano"
+_QUESTIONS = ["What objects are there?", "How many objects are there?", "What is the background like?"]
 
 
 class SwappedCaptions(Captioner):
@@ -34,7 +37,7 @@ class SwappedCaptions(Captioner):
     _captioner: Stage | None = None
 
     def setup(self, device: str) -> None:
-        self._source = registry.load("source", "scenes")(n=self.n, seed=self.scenes_seed)
+        self._source = registry.load("source", "scenes")(n=self.n, seed=self.scenes_seed, world=_WORLD)
         captioner: Stage = registry.load("caption", "facts")(qa=0)
         self._captioner = captioner.bound(self.label, self._run_seed)
 
@@ -59,9 +62,10 @@ class SwappedCaptions(Captioner):
 def demo_pipeline(n: int) -> Pipeline:
     """The demo's recipe."""
     return (
-        scenes(n, seed=_SCENES_SEED)
-        .render("scenes", size=64)
-        .caption("facts", qa=4)
+        scenes(n, seed=_SCENES_SEED, world=_WORLD)
+        .render("diffusion", batch_size=25)
+        .caption("vlm", batch_size=32)
+        .caption("ask", questions=_QUESTIONS, batch_size=32)
         .caption(SwappedCaptions(n=n, scenes_seed=_SCENES_SEED))
         .filter("scene_truth")
         .filter("clip", min=MIN_SCORE)
@@ -71,7 +75,7 @@ def demo_pipeline(n: int) -> Pipeline:
 def run_demo(out: Path, n: int) -> None:
     """Run the demo into `out`, and tell what came of it."""
     show.say(
-        f"{n} scenes: drawn, captioned and asked about from their facts, one caption in five swapped, "
+        f"{n} prompts: drawn by nano-diffusion, captioned and asked about by nano-vlm, one caption in five swapped, "
         f"filtered by nano CLIP at {MIN_SCORE}"
     )
     with show.progress("samples") as on_progress:

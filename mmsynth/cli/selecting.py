@@ -1,6 +1,7 @@
 """The commands that decide afterwards, from the parquet files of runs: select, query, calibrate."""
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -81,7 +82,9 @@ def query(
         lines.writerows(rows)
     else:
         for row in rows:
-            typer.echo(json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False, default=str))
+            # JSON has no NaN
+            values = (None if isinstance(value, float) and not math.isfinite(value) else value for value in row)
+            typer.echo(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, default=str))
 
 
 @app.command()
@@ -90,7 +93,7 @@ def calibrate(  # noqa: PLR0913 - a command line's options
     score: Annotated[str, typer.Option(help="the score to find a threshold for")] = "clip",
     precision: Annotated[float, typer.Option(help="the share of kept pairs that should match", min=0, max=1)] = 0.95,
     out: Annotated[Path | None, typer.Option(help="write calibration.json and calibration.png here")] = None,
-    limit: Annotated[int | None, typer.Option(help="mismatched pairs to score; all when left out")] = 5000,
+    limit: Annotated[int, typer.Option(help="mismatched pairs to score", min=1)] = 5000,
     seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0,
     device: Device = "auto",
 ) -> None:

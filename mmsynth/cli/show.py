@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
@@ -82,9 +83,9 @@ def calibration(found: Any, score: str, wanted: float, threshold: float | None) 
 
 def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
     """A query's answer."""
-    table = Table(*names)
+    table = Table(*map(escape, names))
     for row in found:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*(escape("" if value is None else str(value)) for value in row))
     _out.print(table)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mmsynth.errors import RecipeError
+from mmsynth.neighbours.hashes import BITS
 from mmsynth.report import QUANTILES
 from mmsynth.selection.near import BOUNDS, near_duplicates
 from mmsynth.selection.rows import TABLE, Rows, quoted
@@ -51,6 +51,16 @@ class Decision(BaseModel):
             raise ValueError(f"nothing to compare called {', '.join(unknown)}: there are {', '.join(BOUNDS)}")
         return names if isinstance(names, Mapping) else {name: BOUNDS[name] for name in names}
 
+    @field_validator("near_duplicates")
+    @classmethod
+    def _bounds_that_can_be(cls, bounds: dict[str, float]) -> dict[str, float]:
+        for name, bound in bounds.items():
+            if name == "hash" and bound not in range(BITS // 2):
+                raise ValueError(f"hash is a number of bits from 0 to {BITS // 2 - 1}, got {bound:g}")
+            if name != "hash" and not 0 < bound <= 1:
+                raise ValueError(f"{name} is a similarity above 0 and at most 1, got {bound:g}")
+        return bounds
+
     @model_validator(mode="after")
     def _parts_belong_together(self) -> Self:
         if self.top is not None and self.by is None:
@@ -81,14 +91,12 @@ class Decided:
     quantiles: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     without_score: dict[str, int] = field(default_factory=dict)
 
-    def duplicates(self) -> pa.Table:
+    def duplicates(self) -> list[tuple[str, str, str, str, str]]:
         """Who went as a duplicate, and who stays for it: `run`, `key`, `stays_run`, `stays`, `reason`."""
         sql = "SELECT run_number, key, stays_run, stays, reason FROM duplicates ORDER BY run_number, key"
-        found = self.rows.run(sql).to_arrow_table()
-        for number, name in ((0, "run"), (2, "stays_run")):
-            folders = [str(self.rows.runs[i]) for i in found.column(number).to_pylist()]
-            found = found.set_column(number, name, pa.array(folders, pa.string()))
-        return found
+        found = self.rows.run(sql).fetchall()
+        folders = [str(run) for run in self.rows.runs]
+        return [(folders[run], key, folders[by], stays, reason) for run, key, by, stays, reason in found]
 
     def in_order(self) -> Iterator[tuple[int, int, str, int, int]]:
         """Run number, shard, key, start and stop in the tar; shuffled by the seed."""
@@ -136,12 +144,13 @@ class _Deciding:
                 "these shards were written by a version that did not note where samples lie: run it again"
             )
         candidates = self._left = self._count(TABLE, "status = 'success'")
+        by = f"CAST(({decision.by or 'NULL'}) AS DOUBLE)"
         scores = "".join(f", {quoted(name)} AS {quoted(SCORE_PREFIX + name)}" for name in self._rows.scores)
         run(
             # a random place of its own for every sample, the same whatever else is there
             f"CREATE OR REPLACE TABLE kept AS SELECT run_number, shard, key, tar_start, tar_stop, sha256, "
             f"md5_number_lower('{decision.seed}:' || run_number || ':' || key) AS place, "
-            f"CAST(({decision.by or 'NULL'}) AS DOUBLE) AS value, ({decision.per or 'NULL'}) AS per{scores} "
+            f"CASE WHEN isnan({by}) THEN NULL ELSE {by} END AS value, ({decision.per or 'NULL'}) AS per{scores} "
             f"FROM {TABLE} WHERE status = 'success' AND ({decision.where or 'true'})"
         )
         run(

@@ -4,7 +4,7 @@ Knows rows and files of arrays. How near ones are found is in `mmsynth.neighbour
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ _CHECKS: dict[str, Callable[[], None]] = {
     "caption": captions.check_captions,
 }
 #: what is compared → the files it is in, and the filter that makes them
-_FILES = {"hash": ("phash", "perceptual_hash"), "embedding": ("image", "clip with embeddings: true")}
+_FILES = {"hash": ("phash", "perceptual_hash"), "embedding": ("image", "clip --set embeddings=true")}
 
 
 def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> pa.Table:
@@ -87,8 +87,8 @@ class _Left:
 
     def _arrays(self, what: str) -> npt.NDArray[Any]:
         """[rows, …], from the files of every shard that has rows left."""
-        ends = np.flatnonzero(np.diff(self._shards, append=-1) | np.diff(self.runs, append=-1)) + 1
-        parts = [self._of_shard(what, start, end) for start, end in zip([0, *ends], ends, strict=False)]
+        ends = (np.flatnonzero(np.diff(self._shards, append=-1) | np.diff(self.runs, append=-1)) + 1).tolist()
+        parts = [self._of_shard(what, start, end) for start, end in pairwise([0, *ends])]
         if len({part.shape[1:] for part in parts}) > 1:
             raise RecipeError("near_duplicates: these runs keep embeddings of models of different widths")
         return np.concatenate(parts)
@@ -102,8 +102,8 @@ class _Left:
             return np.asarray(whole[self._rows_in_shard[start:end]])
         except FileNotFoundError as error:
             raise RecipeError(
-                f"near_duplicates: {run} has no {path.name}: the filter {maker} writes it "
-                f"(mmsynth filter {run} OUT --filter {maker.split()[0]})"
+                f"near_duplicates: {run} has no {path.name}, which a filter writes: "
+                f"mmsynth filter {run} OUT --filter {maker}"
             ) from error
         except (OSError, ValueError, IndexError) as error:
             raise RecipeError(f"near_duplicates: {path} cannot be read: {error}") from error

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import duckdb
 
 TABLE = "samples"
+_SELECT = re.compile(r"[\s(]*(select|with|from|values)\b", re.IGNORECASE)
 _MEMORY = "1500MB"
 
 
@@ -50,13 +51,15 @@ class Rows:
         """The select of one run's rows: committed shards only."""
         folder = RunFolder(run)
         folder.description()  # raises where there is no run
-        files = [str(run / f"{index:05d}.parquet") for index in sorted(folder.committed)]
+        files = [_literally(run / f"{index:05d}.parquet") for index in sorted(folder.committed)]
         if not files:
             raise SourceError(f"{run} has no finished shard yet: nothing to decide from")
         return (
             f"SELECT *, {number} AS run_number, {_text(str(run))} AS run, "
             r"CAST(regexp_extract(filename, '(\d+)\.parquet$', 1) AS INTEGER) AS shard "
-            f"FROM read_parquet([{', '.join(map(_text, files))}], filename = true, union_by_name = true)"
+            f"FROM read_parquet([{', '.join(map(_text, files))}], filename = true, union_by_name = true, "
+            # or a folder called score_clip=9 would say so of every row
+            "hive_partitioning = false)"
         )
 
     def _view(self, stored: set[str]) -> str:
@@ -80,7 +83,7 @@ class Rows:
 
     def _lock(self) -> None:
         """From here on a query reads the runs and nothing else: no other file, no network, no setting."""
-        folders = ", ".join(_text(str(run)) for run in self.runs)
+        folders = ", ".join(_text(str(run.absolute())) for run in self.runs)
         self.connection.execute(f"SET allowed_directories = [{folders}]")
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
@@ -95,7 +98,7 @@ class Rows:
             statements = self.connection.extract_statements(sql)
         except duckdb.Error as error:
             raise RecipeError(f"this is no SQL: {_first_line(error)}") from error
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT or not _SELECT.match(sql):
             raise RecipeError(f"a query is one SELECT over the table {TABLE}, such as: SELECT reason, count(*) …")
         return self.run(sql)
 
@@ -114,12 +117,14 @@ class Rows:
         """Raise RecipeError where `expression` (of `what`: where, by, per) is no expression over the columns."""
         import duckdb
 
-        try:
-            statements = self.connection.extract_statements(f"SELECT ({expression}) FROM {TABLE}")
-        except duckdb.Error as error:
-            raise RecipeError(f"{what}: '{expression}' is no SQL expression: {_first_line(error)}") from error
-        if len(statements) != 1:
-            raise RecipeError(f"{what}: '{expression}' must be one expression")
+        # with and without the brackets, or "true) or (true" would pass
+        for written in (f"SELECT ({expression}) FROM {TABLE}", f"SELECT {expression} FROM {TABLE}"):
+            try:
+                statements = self.connection.extract_statements(written)
+            except duckdb.Error as error:
+                raise RecipeError(f"{what}: '{expression}' is no SQL expression: {_first_line(error)}") from error
+            if len(statements) != 1:
+                raise RecipeError(f"{what}: '{expression}' must be one expression")
         self.run(f"SELECT ({expression}) FROM {TABLE} LIMIT 0")
 
     def _unknown_column(self, error: Exception) -> str:
@@ -152,6 +157,11 @@ def quoted(name: str) -> str:
 
 def _text(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _literally(path: Path) -> str:
+    """A path that DuckDB takes for no pattern and for nobody's home."""
+    return re.sub(r"[*?\[]", r"[\g<0>]", str(path.absolute()))
 
 
 def _first_line(error: Exception) -> str:

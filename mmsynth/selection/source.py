@@ -4,6 +4,8 @@ Knows where the rows say that a sample lies. Image bytes and other members come 
 `decision`'s business.
 """
 
+import csv
+import io
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pyarrow import csv
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from mmsynth.errors import SampleError
@@ -20,6 +24,7 @@ from mmsynth.seeds import rng_for
 from mmsynth.selection.decision import Decided, Decision
 from mmsynth.selection.rows import Rows
 from mmsynth.shards.files import whole_file, write_json
+from mmsynth.shards.folder import RunFolder
 from mmsynth.sources import tar
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.members import grouped, sample_of
@@ -84,7 +89,9 @@ class Selection(Source, Decision):
         for run, shard, key, start, stop, renamed in payload["picks"]:
             path = Path(self.runs[run]) / f"{shard:05d}.tar"
             found = _read_one(path, start, stop, renamed or key)
-            yield self._mixed(found) if isinstance(found, Sample) else found
+            if isinstance(found, Sample):
+                found = replace(self._mixed(found), arrays=_arrays_of(self.runs, run, shard, start))
+            yield found
 
     def _mixed(self, sample: Sample) -> Sample:
         """With the caption that is its turn, and the decision in its record."""
@@ -113,8 +120,11 @@ class Selection(Source, Decision):
         """selection.json, and duplicates.csv where any went: each with the one that stays for it."""
         decided = self.decided()
         if self.dedup or self.near_duplicates:
-            with whole_file(folder / "duplicates.csv") as file:
-                csv.write_csv(decided.duplicates(), file)
+            with whole_file(folder / "duplicates.csv") as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
+                lines = csv.writer(text, lineterminator="\n")
+                lines.writerows([("run", "key", "stays_run", "stays", "reason"), *decided.duplicates()])
+                text.flush()
+                text.detach()
         about = {
             "runs": list(self.runs),
             "decision": self.model_dump(mode="json", exclude_defaults=True, exclude={"runs"}),
@@ -134,6 +144,34 @@ def _decided(runs: tuple[str, ...], decision: str, _state: tuple[tuple[str, int]
 
 def _state(path: Path) -> tuple[str, int]:
     return str(path), path.stat().st_mtime_ns
+
+
+def _arrays_of(runs: tuple[str, ...], run: int, shard: int, start: int) -> dict[str, npt.NDArray[Any]]:
+    """What filters kept beside the shard of the sample that starts there in the tar."""
+    starts, arrays = _shard_arrays(Path(runs[run]), shard)
+    alike = _alike(runs)
+    return {name: whole[np.searchsorted(starts, start)] for name, whole in arrays.items() if name in alike}
+
+
+@lru_cache(maxsize=256)
+def _shard_arrays(run: Path, shard: int) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]:
+    """Where the kept samples of a shard start in its tar, and its arrays, mapped into memory."""
+    files = sorted(run.glob(f"{shard:05d}_*.npy"))
+    if not files:
+        return np.empty(0, dtype=np.int64), {}
+    starts = pq.read_table(run / f"{shard:05d}.parquet", columns=["tar_start"])["tar_start"].drop_null().to_numpy()
+    prefix = f"{shard:05d}_"
+    return starts, {f.stem.removeprefix(prefix): np.load(f, mmap_mode="r", allow_pickle=False) for f in files}
+
+
+@lru_cache(maxsize=4)
+def _alike(runs: tuple[str, ...]) -> frozenset[str]:
+    """Names of the arrays that are of one type and shape in all runs that have them: others cannot lie together."""
+    kinds: dict[str, set[tuple[Any, ...]]] = {}
+    for run in runs:
+        for name, whole in _shard_arrays(Path(run), min(RunFolder(run).committed, default=0))[1].items():
+            kinds.setdefault(name, set()).add((whole.dtype.str, whole.shape[1:]))
+    return frozenset(name for name, found in kinds.items() if len(found) == 1)
 
 
 def _read_one(path: Path, start: int, stop: int, key: str) -> Sample | Unreadable:

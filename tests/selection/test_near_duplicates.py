@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -123,12 +124,33 @@ def test_on_the_command_line(hashed: Path, tmp_path: Path, capsys: pytest.Captur
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     bare = write_run(tmp_path / "bare", scored(3))
-    with pytest.raises(RecipeError, match=r"no 00000_phash\.npy: the filter perceptual_hash writes it"):
+    with pytest.raises(
+        RecipeError, match=r"no 00000_phash\.npy, which a filter writes: mmsynth filter .* perceptual_hash"
+    ):
         mm.select(bare, near_duplicates="hash").write(tmp_path / "out")
-    with pytest.raises(RecipeError, match=r"clip with embeddings: true writes it \(mmsynth filter .* --filter clip"):
+    with pytest.raises(RecipeError, match=r"mmsynth filter .* OUT --filter clip --set embeddings=true"):
         mm.select(bare, near_duplicates="embedding").write(tmp_path / "out")
     with pytest.raises(RecipeError, match="nothing to compare called sound: there are hash, embedding, caption"):
         mm.select(bare, near_duplicates="sound").write(tmp_path / "out")
+
+
+@pytest.mark.parametrize("bound", ["caption=70", "caption=0", "hash=nan", "hash=-3", "hash=6.9", "embedding=2"])
+def test_a_bound_that_cannot_be_is_refused(hashed: Path, tmp_path: Path, bound: str, capsys: Any) -> None:
+    assert run(["select", str(hashed), str(tmp_path / "out"), "--near-duplicates", bound]) == 2
+    assert "a bug" not in capsys.readouterr().err
+
+
+def test_a_selection_keeps_hashes_and_embeddings_and_can_be_selected_from(hashed: Path, tmp_path: Path) -> None:
+    mm.select(hashed, where="key <> 'p5'", seed=9).write(tmp_path / "one", samples_per_shard=3)
+    mm.select(tmp_path / "one", near_duplicates="hash", by="length(caption)").write(tmp_path / "two")
+    assert kept(tmp_path / "two") == {f"p{i}" for i in range(5)}
+    by_key = members(tmp_path / "two")
+    for (key,), value in zip(
+        Rows([tmp_path / "two"]).query("SELECT key FROM samples ORDER BY tar_start").fetchall(),
+        np.load(tmp_path / "two/00000_phash.npy"),
+        strict=True,
+    ):
+        assert json.loads(by_key[key]["json"])["phash"] == f"{int(value):016x}"
 
 
 def test_a_sample_without_a_picture_or_an_array_is_nobodys_duplicate(tmp_path: Path) -> None:

@@ -277,3 +277,46 @@ def test_a_tar_that_is_gone_fails_its_samples_and_no_others(pairs: Path, tmp_pat
     (pairs / "00002.tar").write_bytes(io.BytesIO(b"\0" * 4096).getvalue())
     report = mm.select(pairs, where="shard = 2").write(tmp_path / "other", max_failures=1.0)
     assert report.failed == {"broken_tar": 10}
+
+
+@pytest.mark.parametrize("name", ["score_clip=9", "key=5", "clip=0.3", "w*", "a[b]"])
+def test_a_folders_name_is_only_a_name(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path / "w1", scored(3))
+    write_run(tmp_path / name, scored(6))
+    found = Rows([tmp_path / name]).query("select count(*), max(clip), max(key) from samples").fetchall()
+    assert found == [(6, 0.05, "k005")]
+
+
+def test_a_home_is_no_pattern(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("~r"), scored(3))
+    assert Rows(["~r"]).query("select count(*) from samples").fetchall() == [(3,)]
+
+
+@pytest.mark.parametrize("where", ["true) or (true", "1 = 1 from samples --", "true; select 1"])
+def test_a_clause_is_one_expression(tmp_path: Path, where: str) -> None:
+    with pytest.raises(RecipeError, match="expression"):
+        mm.select(write_run(tmp_path / "run", scored(3)), where=where).write(tmp_path / "out")
+
+
+def test_an_expression_that_is_no_number_is_best_of_nothing(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"'without clip / 0\.0 - clip / 0\.0' removed the most"):
+        mm.select(pairs, by="clip / 0.0 - clip / 0.0", top=0.5).write(tmp_path / "out")
+
+
+def test_text_in_brackets_is_shown_as_it_is(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", str(pairs), "select '[INST] hi [/INST]' as caption, '[bold]x[/bold]' as b"]) == 0
+    told = capsys.readouterr().out
+    assert "[INST] hi [/INST]" in told
+    assert "[bold]x[/bold]" in told
+
+
+def test_json_has_no_nan(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", str(pairs), "select 'nan'::double as x from samples limit 1", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"x": None}
+
+
+@pytest.mark.parametrize("sql", ["describe samples", "show tables", "summarize samples"])
+def test_what_is_no_select_is_refused(pairs: Path, sql: str) -> None:
+    with pytest.raises(RecipeError, match="one SELECT"):
+        Rows([pairs]).query(sql)
