@@ -212,9 +212,9 @@ def plugins() -> None:
 @app.command()
 def demo(
     out: Annotated[Path, typer.Argument(help="the output folder")] = Path("demo"),
-    n: Annotated[int, typer.Option(help="scenes to draw", min=20)] = 600,
+    n: Annotated[int, typer.Option(help="scenes to draw", min=20)] = 300,
 ) -> None:
-    """Draw scenes, caption them, plant wrong captions, let the CLIP filter find them. Offline, under two minutes."""
+    """Draw, caption, ask, plant wrong captions, let the CLIP filter find them: all by nano models, offline."""
     from mmsynth.cli.demo import run_demo
 
     run_demo(out, n)

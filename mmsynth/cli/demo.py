@@ -1,4 +1,4 @@
-"""The demo: prompts, nano-diffusion draws, nano-vlm captions and answers; one caption in five swapped; nano CLIP filters.
+"""The demo: nano-diffusion draws, nano-vlm captions and answers; one caption in five swapped; nano CLIP filters.
 
 Everything is offline and real: the models, the shards, and two truths that the verdict is measured against, the planted
 one and that of the pixels. The stages come from plugins by name, as in anybody's recipe.

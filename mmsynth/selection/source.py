@@ -120,11 +120,11 @@ class Selection(Source, Decision):
         """selection.json, and duplicates.csv where any went: each with the one that stays for it."""
         decided = self.decided()
         if self.dedup or self.near_duplicates:
-            with whole_file(folder / "duplicates.csv") as file, io.TextIOWrapper(file, "utf-8", newline="") as text:
-                lines = csv.writer(text, lineterminator="\n")
-                lines.writerows([("run", "key", "stays_run", "stays", "reason"), *decided.duplicates()])
-                text.flush()
-                text.detach()
+            text = io.StringIO()
+            lines = csv.writer(text, lineterminator="\n")
+            lines.writerows([("run", "key", "stays_run", "stays", "reason"), *decided.duplicates()])
+            with whole_file(folder / "duplicates.csv") as file:
+                file.write(text.getvalue().encode())
         about = {
             "runs": list(self.runs),
             "decision": self.model_dump(mode="json", exclude_defaults=True, exclude={"runs"}),
