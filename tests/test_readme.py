@@ -36,10 +36,10 @@ def test_the_tree_names_every_module_and_nothing_that_is_not_there() -> None:
 
 
 def test_the_offline_example_runs_as_it_stands(tmp_path: Path) -> None:
-    (example,) = [code for code in fenced("python") if "mm.scenes(600" in code]
-    code = "import mmsynth as mm\n" + example.replace("600", "30")
+    (example,) = [code for code in fenced("python") if "mm.scenes(40" in code]
+    code = "import mmsynth as mm\n" + example.replace("40", "12")
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
-    assert (tmp_path / "scenes" / "index.json").exists()
+    assert (tmp_path / "nano" / "index.json").exists()
 
 
 def test_the_stage_of_ones_own_runs_from_a_recipe_beside_it(tmp_path: Path) -> None:
