@@ -1,5 +1,5 @@
-"""Muon (Jordan et al. 2024): steps of the same size in every direction a matrix has. The nano models need some half as
-many of them as with AdamW.
+"""Muon (Jordan et al. 2024): steps of the same size in every direction a matrix has. The nano models learn more
+in each of them than with AdamW.
 
 torch.optim.Muon takes matrices only and multiplies in bfloat16, which a CPU may not have: this one takes all
 parameters of a model, so that trainers see a single optimizer, and multiplies in float32 there.
@@ -14,7 +14,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the matrices and convolutions in `hidden`, AdamW for everything else of a model.
+    """Muon for matrices and convolutions, AdamW for everything else of a model.
 
     The learning rate is AdamW's: Muon's steps are scaled to the size that AdamW's have (Liu et al. 2025).
     """

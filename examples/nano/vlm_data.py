@@ -22,7 +22,7 @@ from mmsynth.facts import Facts
 from mmsynth_captioners.prompting import CAPTION_PROMPT
 from mmsynth_renderers.scenes import COLOURS
 from mmsynth_renderers.scenes.shapes import KINDS
-from mmsynth_renderers.scenes.vocabulary import OPPOSITES
+from mmsynth_renderers.scenes.vocabulary import NUMBERS, OPPOSITES
 
 #: tokens of text in a row, after the picture
 TEXT_TOKENS = 128
@@ -39,7 +39,7 @@ _FORMS = {
     "what": "Answer in a few words.",
     "where": "Answer in a few words.",
 }
-_NUMBERS = ("one", "two", "three", "four", "five")
+_NUMBERS = NUMBERS[1:]
 _SIDES = ("left", "right", "above", "below")
 _ANIMALS, _VEHICLES = {"fish", "cat"}, {"car", "boat"}
 
@@ -121,7 +121,7 @@ def _words_about(facts: Facts, group: int) -> tuple[str, str, str, str]:
 
 
 def deciding_tokens(tokenizer: Any) -> list[int]:
-    """Tokens that say how many, where, and yes or no: what is hardest to see, and one word in ten."""
+    """Tokens that say how many, where, and yes or no: what is hardest to see."""
     words = (*_NUMBERS, *_SIDES, "yes", "no")
     written = [spelling for word in words for spelling in (f" {word}", word.capitalize())]
     return sorted({ids[0] for ids in tokenizer(written)["input_ids"] if len(ids) == 1})
