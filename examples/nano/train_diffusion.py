@@ -15,11 +15,11 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import accelerate
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.nn import functional
@@ -33,11 +33,15 @@ from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.train_autoencoder import any_process, joined, side_by_side
 from mmsynth.facts import Facts
 from mmsynth_renderers.diffusion import NANO_GUIDANCE, NANO_STEPS
+from mmsynth_renderers.scenes.vocabulary import BACKGROUNDS
 
 #: share of the prompts that are left out, so that the model can be guided
 _UNPROMPTED = 0.1
 _PLAN_WEIGHT = 0.05
 _EMA_DECAY = 0.999
+#: deviation of the noise's offsets
+_OFFSET = 0.3
+_BACKGROUNDS = tuple(BACKGROUNDS)
 
 
 def main() -> None:
@@ -45,6 +49,7 @@ def main() -> None:
     parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_diffusion"))
     parser.add_argument("--clip", type=Path, default=Path("runs/nano/clip"), help="whose text tower to listen to")
     parser.add_argument("--folder", type=Path, default=Path("runs/nano/diffusion"), help="state, to go on from")
+    parser.add_argument("--start", type=Path, help="a pipeline whose denoiser to begin with, where there is no state")
     parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--batch", type=int, default=64, help="pictures a step, over all processes")
     parser.add_argument("--lr", type=float, default=2e-3)
@@ -64,12 +69,13 @@ def main() -> None:
 
 @dataclass
 class LatentScenes:
-    """`latents` [n, 12, 8, 8] of deviation 1; `texts[i]` are the captions of scene i."""
+    """`latents` [n, 12, 8, 8] of deviation 1; `texts[i]` are the captions of scene i, `backgrounds[i]` is a number."""
 
     latents: Tensor
     texts: list[list[str]]
     targets: FactTargets
     cells: Tensor
+    backgrounds: Tensor
 
     @classmethod
     def read(
@@ -85,7 +91,23 @@ class LatentScenes:
         vae.register_to_config(scaling_factor=1 / float(latents.std()))
         facts = [Facts.model_validate(record["facts"]) for record in records]
         texts = [[entry["text"] for entry in record["captions"]] for record in records]
-        return cls(latents / latents.std(), texts, FactTargets.of(facts), cells_of(facts))
+        backgrounds = torch.tensor([_BACKGROUNDS.index(there.background) for there in facts])
+        return cls(latents / latents.std(), texts, FactTargets.of(facts), cells_of(facts), backgrounds)
+
+    def plan_of(self, chosen: Tensor, device: str) -> "Plan":
+        return Plan(
+            self.cells[chosen].long().to(device),
+            self.targets.of_scenes(chosen, device),
+            self.backgrounds[chosen].to(device),
+        )
+
+
+class Plan(NamedTuple):
+    """What the pictures of some scenes should hold: `cells` [n, 64], their groups, the backgrounds' numbers [n]."""
+
+    cells: Tensor
+    groups: FactTargets
+    backgrounds: Tensor
 
 
 @torch.inference_mode()
@@ -103,18 +125,24 @@ class Losses(nn.Module):
         super().__init__()
         self.unet = diffusion_model.denoiser(text_width)
         self.heads = FactHeads(1, diffusion_model.PLAN_WIDTH)
+        self.background = nn.Linear(diffusion_model.PLAN_WIDTH, len(_BACKGROUNDS))
         self._plan = torch.empty(0)
         self.unet.up_blocks[0].register_forward_hook(self._keep_plan)
 
     def _keep_plan(self, _block: nn.Module, _inputs: Any, output: Tensor) -> None:
         self._plan = output
 
-    def forward(self, latents: Tensor, noise: Tensor, time: Tensor, text: Tensor, there: Any) -> dict[str, Tensor]:
-        """`time` [n] from 0 (the picture) to 1 (noise); `there` is cells and targets of the scenes."""
+    def forward(self, latents: Tensor, noise: Tensor, time: Tensor, text: Tensor, plan: Plan) -> dict[str, Tensor]:
+        """`time` [n] from 0 (the picture) to 1 (noise)."""
         level = time[:, None, None, None]
         said = self.unet((1 - level) * latents + level * noise, 1000 * time, text).sample
-        plan = _PLAN_WEIGHT * self.heads.cell_loss(self._plan, *there)
-        return {"flow": functional.mse_loss(said, noise - latents), "plan": plan}
+        background = functional.cross_entropy(self.background(self._plan.mean((2, 3))), plan.backgrounds)
+        planned = self.heads.cell_loss(self._plan, plan.cells, plan.groups)
+        return {
+            "flow": functional.mse_loss(said, noise - latents),
+            "plan": _PLAN_WEIGHT * planned,
+            "background": _PLAN_WEIGHT * background,
+        }
 
 
 def noise_levels(n: int, generator: torch.Generator) -> Tensor:
@@ -127,6 +155,12 @@ def noise_levels(n: int, generator: torch.Generator) -> Tensor:
     return levels
 
 
+def noise_like(latents: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise with an offset for each whole channel (Guttenberg 2023), which hides a background like anything else."""
+    offset = torch.randn((*latents.shape[:2], 1, 1), generator=generator)
+    return torch.randn(latents.shape, generator=generator) + _OFFSET * offset
+
+
 class Training:
     """The loop; `denoiser.pt` holds where it is, `pipeline/` the model, `samples.png` what it draws."""
 
@@ -136,6 +170,8 @@ class Training:
         encoder, self.tokenizer = diffusion_model.text_encoder(options.clip)
         self.encoder = encoder.to(accelerator.device).requires_grad_(False)
         losses = Losses(encoder.config.hidden_size)
+        if options.start:
+            losses.unet.load_state_dict(UNet2DConditionModel.from_pretrained(options.start / "unet").state_dict())
         optimizer = Muon(losses, options.lr, weight_decay=0.01)
         self.average = EMAModel(losses.unet.parameters(), decay=_EMA_DECAY, use_ema_warmup=True, power=0.75)
         self.step, self.state_file = 0, options.folder / "denoiser.pt"
@@ -174,10 +210,10 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.options.lr * schedule(self.step, self.options.steps)
         latents = scenes.latents[chosen].to(device)
-        noise = torch.randn(latents.shape, generator=generator).to(device)
+        noise = noise_like(latents, generator).to(device)
         level = noise_levels(len(chosen), generator).to(device)
-        there = scenes.cells[chosen].long().to(device), scenes.targets.of_scenes(chosen, str(device))
-        losses = self.losses(latents, noise, level, self._text(scenes, chosen, generator), there)
+        text, plan = self._text(scenes, chosen, generator), scenes.plan_of(chosen, str(device))
+        losses = self.losses(latents, noise, level, text, plan)
         self.optimizer.zero_grad(set_to_none=True)
         self.accelerator.backward(sum(losses.values(), start=torch.zeros((), device=device)))
         self.accelerator.clip_grad_norm_(self.losses.parameters(), 1.0)
