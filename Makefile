@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test check nano clean
+.PHONY: setup demo test check bench nano clean
 
 setup: .venv/installed
 
@@ -25,6 +25,10 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest
+
+# speed against the limit, the peers too: their environments come into .venv/peers
+bench: setup
+	$(BIN)/python -m tests.benchmarks --peers-in .venv/peers
 
 # the nano models from nothing: scenes, shards, three trainings, evaluation; stops and goes on
 TRAIN := $(BIN)/torchrun --nproc-per-node $(or $(PROCESSES),2) -m

@@ -62,7 +62,7 @@ class Pipeline:
         """Run it into the folder `path`; the same call again goes on where it stopped.
 
         Options of the output: samples_per_shard, image_format, quality. Of the run: workers, device, threads,
-        max_failures, limit. Raises MMSynthError.
+        max_failures, limit, batch_timeout_s. Raises MMSynthError.
         """
         out = {name: options.pop(name) for name in list(options) if name in Out.model_fields}
         unknown = [name for name in options if name not in RunOptions.model_fields]

@@ -20,7 +20,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmsynth import registry
 from mmsynth.candidates import STEPS, BestOf, CandidateStep, Repeat
 from mmsynth.errors import RecipeError
+from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
 
@@ -53,10 +54,15 @@ class RunOptions(BaseModel):
     model_config = _SECTION
 
     workers: int = Field(1, ge=1, description="processes; 1 runs in this one")
+    executor: Literal["local", "ray"] = Field("local", description="local: on this machine; ray: on a Ray cluster")
+    address: str | None = Field(
+        None, description="of the Ray cluster, as ray.init takes it; None: the one that is near"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; workers share out the CUDA devices")
     threads: int | None = Field(None, ge=1, description="reading and decoding threads per process; default: the cores")
     max_failures: float = Field(1.0, ge=0, le=1, description="stop when a larger share of the samples has failed")
     limit: int | None = Field(None, ge=1, description="only the first samples, to try a recipe")
+    batch_timeout_s: float | None = Field(None, gt=0, description="give up a batch that takes longer; None: wait")
 
 
 class Recipe(BaseModel):
@@ -111,7 +117,10 @@ class Recipe(BaseModel):
         )
 
     def to_dict(self, with_run: bool = True) -> dict[str, Any]:
-        """The recipe as plain JSON values, defaults left out; `from_dict` reads it back."""
+        """The recipe as plain JSON values, defaults left out; `from_dict` reads it back.
+
+        Without `run` it is what run.json holds: no passwords, no tokens.
+        """
         kind = registry.name_of("source", type(self.source))
         data: dict[str, Any] = {
             "seed": self.seed,
@@ -121,7 +130,7 @@ class Recipe(BaseModel):
         }
         if with_run:
             data["run"] = self.run.model_dump(mode="json", exclude_defaults=True)
-        return data
+        return data if with_run else cast(dict[str, Any], without_secrets(data))
 
     def to_yaml(self) -> str:
         """The recipe as YAML."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.storage import LocalStorage
 from mmsynth.shards.writer import SCORE_PREFIX
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 class Report:
     """What an output folder holds. `inputs == kept + dropped + failed`, always."""
 
-    path: Path
+    #: the output folder, or its URL
+    path: Path | str
     inputs: int
     kept: int
     dropped: dict[str, int]
@@ -27,7 +29,7 @@ class Report:
     mended: dict[str, int]
     shards: int
     is_finished: bool
-    #: score name → {quantile: value} over every input that was scored, dropped ones too
+    #: score name → {quantile: value} over every input that was scored, dropped ones too; none where nothing was done
     scores: dict[str, dict[float, float]] = field(default_factory=dict)
     #: of the run just made; None when only looking at a folder
     seconds: float | None = None
@@ -71,10 +73,11 @@ class Report:
 
 
 def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0) -> Report:
-    """The report of what is committed in `folder`."""
+    """The report of what is committed in `folder`; without score quantiles where an earlier run had done all of it."""
     stats = list(folder.committed.values())
+    is_new = already < sum(s["count"] for s in stats)
     return Report(
-        path=folder.path,
+        path=Path(folder.shown) if isinstance(folder.storage, LocalStorage) else folder.shown,
         inputs=sum(s["count"] for s in stats),
         kept=sum(s["successes"] for s in stats),
         dropped=_total(stats, "dropped"),
@@ -82,7 +85,7 @@ def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0)
         mended=_total(stats, "mended"),
         shards=sum(s["successes"] > 0 for s in stats),
         is_finished=folder.is_finished,
-        scores=_score_quantiles(folder),
+        scores=_score_quantiles(folder) if is_new else {},
         seconds=seconds,
         already=already,
     )
@@ -101,15 +104,18 @@ def _score_quantiles(folder: RunFolder) -> dict[str, dict[float, float]]:
     import pyarrow.parquet as pq
 
     values: dict[str, list[Any]] = {}
-    for index in sorted(folder.committed):
-        file = pq.ParquetFile(folder.path / f"{index:05d}.parquet")
-        names = [name for name in file.schema_arrow.names if name.startswith(SCORE_PREFIX)]
-        columns = file.read(columns=names)
+    with_scores = (index for index, stats in sorted(folder.committed.items()) if stats.get("scores", True))
+    for index in with_scores:
+        with folder.storage.open(f"{index:05d}.parquet") as opened:
+            file = pq.ParquetFile(opened)
+            names = [name for name in file.schema_arrow.names if name.startswith(SCORE_PREFIX)]
+            columns = file.read(columns=names)
         for name in names:
             values.setdefault(name, []).append(columns[name].drop_null().to_numpy())
     quantiles = {}
     for name, parts in values.items():
         scored = np.concatenate(parts)
+        scored = scored[np.isfinite(scored)]  # there is no quantile between numbers and none
         if len(scored):
             cuts = np.quantile(scored, QUANTILES)
             quantiles[name.removeprefix(SCORE_PREFIX)] = {q: float(v) for q, v in zip(QUANTILES, cuts, strict=True)}

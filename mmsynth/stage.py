@@ -30,7 +30,10 @@ from mmsynth.seeds import seed_for
 class Stage(BaseModel):
     """One step of a pipeline. Subclass Captioner, Renderer or Filter, and write `process`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
+    # a bound of NaN or infinity would let everything through without a word
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), validate_default=True, allow_inf_nan=False
+    )
 
     #: the recipe's word for this kind of stage: caption, render or filter
     verb: ClassVar[str]

@@ -44,6 +44,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Stage, S
         "caption:vlm": (vlm, photo_samples(4)),
         "caption:ask": ({**vlm, "per_image": 2}, photo_samples(4)),
         "caption:facts": ({}, scene_samples()),
+        "caption:negatives": ({}, [*scene_samples(), *photo_samples(2)]),
         "render:scenes": ({"size": 40}, scene_samples()),
         "render:diffusion": (diffusion, photo_samples(3)),
         "filter:clip": ({"model": clip}, photo_samples(4)),

@@ -12,6 +12,7 @@ from mmsynth.pipeline import Pipeline
 from mmsynth.recipe import Recipe
 from tests.captioners import checkpoints
 from tests.engine.run_files import members, records, rows
+from tests.filters.classifiers import save_vit
 from tests.filters.conftest import KINDS, save_clip
 from tests.photos import photographs
 from tests.renderers.tiny_diffusion import save_stable_diffusion
@@ -59,6 +60,28 @@ def test_caption_photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         extension = "jpg" if path.suffix in {".jpg", ".jpeg"} else path.suffix[1:]
         assert written[path.stem][extension] == path.read_bytes()
         assert "clip" in json.loads(written[path.stem]["json"])["scores"]
+
+
+def test_quality(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watermark and aesthetic scores by a hub classifier and a head over CLIP, of random weights here; then select."""
+    import torch
+    from safetensors.torch import save_file
+
+    monkeypatch.chdir(tmp_path)
+    photos = photographs(4)
+    (tmp_path / "photos").mkdir()
+    for path in photos:
+        shutil.copy(path, tmp_path / "photos")
+    save_file({"weight": torch.randn(1, 24), "bias": torch.tensor([5.0])}, "aesthetic_head.safetensors")
+    data = yaml.safe_load((EXAMPLES / "quality.yaml").read_text())
+    watermark, aesthetic = data["stages"]
+    watermark |= {"model": str(save_vit(new(tmp_path / "vit"), "single_label_classification"))}
+    watermark |= {"labels": ["Has Watermark"]}
+    aesthetic |= {"model": str(save_clip(new(tmp_path / "clip"), KINDS["clip"]))}
+    report = Pipeline(Recipe.from_dict(data)).run()
+    assert report.kept == len(photos)
+    assert {"watermark_has_watermark", "aesthetic"} <= set(report.scores)
+    assert mm.select("scored", top=0.5, by="aesthetic").write("chosen").kept == len(photos) // 2
 
 
 def test_text_to_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,9 @@ from mmsynth.models import ModelFiles, find_model
 #: the small model that ships with this plugin
 NANO = Path(__file__).parent / "nano_clip"
 _CONFIG = "open_clip_config.json"
-_WEIGHTS = ("*.safetensors", "*.bin", "*.pth")
+_WEIGHTS = ("*.safetensors",)
+#: files that torch pickled: to read one may run code that is in it
+_PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
 _TOKENIZER = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model"]
 
 
@@ -66,6 +68,8 @@ def _in_folder(files: ModelFiles, tokenizer: str = "") -> Found:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(f"model '{files.id}': {_CONFIG} in {files.folder} cannot be read: {error!r}") from error
     if not _has(files.folder, _WEIGHTS):
+        if _has(files.folder, _PICKLES):
+            raise _pickled(files.id, files.folder)
         raise ModelError(f"model '{files.id}' has no weights: put an open_clip_model.safetensors into {files.folder}")
     _check_text_tower(files.id, text)
     name = f"local-dir:{files.folder}"
@@ -77,8 +81,6 @@ def _in_folder(files: ModelFiles, tokenizer: str = "") -> Found:
 def _on_hub(model: str, revision: str | None) -> Found:
     repository = model.removeprefix("hf-hub:")
     files = find_model(repository, revision=revision, patterns=[_CONFIG, "open_clip_model.safetensors", *_TOKENIZER])
-    if not _has(files.folder, _WEIGHTS):
-        files = find_model(repository, revision=revision, patterns=[_CONFIG, "open_clip_*", *_TOKENIZER])
     return _in_folder(ModelFiles(model, files.folder, files.revision), tokenizer=model)
 
 
@@ -99,6 +101,8 @@ def _by_name(model: str) -> Found:
     if not (pretrained and path.is_file()):
         about = _tag(name, pretrained)
         path = _tagged_weights(model, about)
+    if path.suffix != ".safetensors":
+        raise _pickled(model, path)
     _check_text_tower(model, config["text_cfg"])
     return Found(
         model,
@@ -126,26 +130,28 @@ def _tag(name: str, tag: str) -> dict[str, Any]:
 
 
 def _tagged_weights(model: str, about: Mapping[str, Any]) -> Path:
-    """The file of a tag's weights, from the cache or fetched into it; safetensors where there are."""
+    """The file of a tag's weights, from the cache or fetched into it: safetensors alone."""
     if not about.get("hf_hub"):
-        from open_clip.pretrained import download_pretrained
-
-        try:
-            return Path(download_pretrained(dict(about)))
-        except Exception as error:  # whatever the download raises, the weights cannot be had
-            raise ModelError(f"the weights of '{model}' cannot be fetched: {first_line(error)}") from error
-    # owner/name/ or owner/name/file; open_clip itself would ask the hub again and again before giving up
+        raise _pickled(model, Path(str(about.get("url") or about.get("file") or model)))
+    # owner/name/ or owner/name/file
     repository, _, file = about["hf_hub"].rpartition("/")
     file = file or "open_clip_pytorch_model.bin"
     safe = "open_clip_model.safetensors" if file == "open_clip_pytorch_model.bin" else f"{Path(file).stem}.safetensors"
     try:
-        for name in (safe, file):
-            path = find_model(repository, patterns=[name]).folder / name
-            if path.is_file():
-                return path
+        path = find_model(repository, patterns=[safe]).folder / safe
     except ModelError as error:
         raise ModelError(f"the weights of '{model}' cannot be had: {error}") from error
-    raise ModelError(f"the weights of '{model}' cannot be had: neither {safe} nor {file} is in hf-hub:{repository}")
+    if not path.is_file():
+        raise ModelError(f"the weights of '{model}' cannot be had: there is no {safe} in hf-hub:{repository}")
+    return path
+
+
+def _pickled(model: str, where: Path) -> ModelError:
+    return ModelError(
+        f"the weights of '{model}' are a pickle ({where.name}), which may run code that is in it; mmsynth loads "
+        "safetensors only: convert a checkpoint that you trust with torch.load(…, weights_only=True) and "
+        "safetensors.torch.save_file"
+    )
 
 
 def _check_text_tower(model: str, text_config: dict[str, Any]) -> None:
@@ -155,7 +161,7 @@ def _check_text_tower(model: str, text_config: dict[str, Any]) -> None:
     from transformers import AutoConfig
 
     try:
-        AutoConfig.from_pretrained(tower)
+        AutoConfig.from_pretrained(tower, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
             f"model '{model}' needs the text tower '{tower}', which cannot be had: {first_line(error)}"

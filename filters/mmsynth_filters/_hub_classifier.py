@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["image", "text"]
 
+#: without a word on it, transformers would ask the person at the terminal whether to run a checkpoint's own code
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
@@ -26,7 +28,7 @@ def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequen
     }
     found = find_model(model, revision=revision, patterns=_FILES)
     try:
-        config = transformers.AutoConfig.from_pretrained(found.folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(found.folder, **_LOCAL)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model '{model}' has no configuration that can be read in {found.folder}") from error
     if type(config) not in known_kinds[kind]:
@@ -51,10 +53,8 @@ class HubClassifier:
         }
         model_class, processor_class = classes[kind]
         try:
-            self.processor: Any = processor_class.from_pretrained(found.folder, local_files_only=True)
-            model: Any = model_class.from_pretrained(
-                found.folder, dtype=dtype, use_safetensors=True, local_files_only=True
-            )
+            self.processor: Any = processor_class.from_pretrained(found.folder, **_LOCAL)
+            model: Any = model_class.from_pretrained(found.folder, dtype=dtype, use_safetensors=True, **_LOCAL)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"model '{found.id}' cannot be loaded: {str(error).strip().splitlines()[0]}") from error
         self.model: Any = model.to(device).eval()

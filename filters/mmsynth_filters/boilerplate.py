@@ -2,9 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
@@ -13,6 +13,8 @@ Kind = Literal[
     "assistant", "refusal", "preamble", "prompt", "markup", "stock", "web", "url", "file_name", "camera_data"
 ]
 
+#: in thirds of a stop: other numbers after ISO are standards
+_FILM_SPEEDS = "|".join(str(speed << stops) for speed in (25, 32, 40, 125, 1250) for stops in range(14))
 _SEE = r"(?:see|view|access|open|display|process|analy[sz]e|describe|identify|assist|help|provide|generate|comply)"
 _CAPTION = r"(?:captions?|descriptions?|summary|sentences?|alt[ -]text|prompt)"
 
@@ -34,7 +36,9 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
     ),
     # Sure, here is a caption: …
     "preamble": (
-        r"^\W*(?:sure|certainly|of course|absolutely|okay|ok)\s*[,!.:]",
+        # "OK, a girl waves" may be a caption; "OK, here is one" is not
+        r"^\W*(?:sure|certainly|of course|absolutely|okay|ok)\s*(?:[!.:]|,\s*(?:here|i\b|let me|this is|below"
+        r"|the following|the (?:image|picture|photo|caption)))",
         rf"^\W*(?:here(?:'s| is| are)|below is)\b[^.:\n]{{0,60}}\b{_CAPTION}\b",
         rf"^\W*(?:(?:image|photo|short|detailed|suggested|possible) )?{_CAPTION}\W*:",
         r"\b(?:let me know if|feel free to|i hope this helps|would you like me to)\b",
@@ -74,7 +78,9 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
     "camera_data": (
         r"\b(?:canon eos|nikon (?:d|z ?|coolpix )|sony (?:alpha|ilce|dslr|a\d)|fujifilm (?:x|finepix)"
         r"|olympus (?:e-|om-)|panasonic (?:dmc|dc)-|pentax k|leica (?:m|q)\d)[\w -]{0,3}\d",
-        r"\bf/\d{1,2}(?:\.\d)?\b|\biso[ -]?\d{2,6}\b|\b\d{1,3}(?:-\d{2,3})? ?mm f/?\d|\b1/\d{2,4} ?s(?:ec)?\b",
+        r"\bf/\d{1,2}(?:\.\d)?\b|\biso[ -]?(?:"
+        + _FILM_SPEEDS
+        + r")(?!\d)|\b\d{1,3}(?:-\d{2,3})? ?mm f/?\d|\b1/\d{2,4} ?s(?:ec)?\b",
     ),
 }
 
@@ -109,6 +115,12 @@ class Boilerplate(Filter):
             if compiled.match(""):
                 raise ValueError(f"'{pattern}' matches nothing at all, and so every caption")
         return patterns
+
+    @model_validator(mode="after")
+    def _something_to_find(self) -> Self:
+        if self.kinds == [] and not self.patterns:
+            raise ValueError("kinds is empty and there are no patterns: nothing would be found")
+        return self
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         kinds = get_args(Kind) if self.kinds is None else self.kinds

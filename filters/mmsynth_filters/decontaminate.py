@@ -39,12 +39,13 @@ class Evaluation:
 class Decontaminate(Filter):
     """Drop samples that nearly show an image of an evaluation set, or share a run of words with one of its texts.
 
-    `evaluation` is a folder, tars, a table or a file of prompts, as `mmsynth` reads any other. An image counts when its
-    perceptual hash, or that of its mirror image, is within `distance` bits (`contaminated_image`): recompressed,
-    resized and framed copies, and not crops. A text counts when it shares `ngram` words in a row; evaluation texts of
-    8 words and more count when contained, of 5 to 7 when equal, shorter ones never (`contaminated_text`). Texts are
-    captions, all in the record, and questions with their answers. `record["contaminated_by"]` is the key of the
-    evaluation sample. A sample with neither image nor text goes on.
+    `evaluation` is a folder, tars, a table or a file of prompts, as `mmsynth` reads any other. An image counts when
+    its perceptual hash, or that of its mirror image, is within `distance` bits (`contaminated_image`): recompressed,
+    resized and framed copies, and not crops; flat pictures, of one colour or nearly, are not compared. A text counts
+    when it shares `ngram` words in a row; evaluation texts of 8 words and more count when contained, of 5 to 7 when
+    equal, shorter ones never (`contaminated_text`). Texts are captions, all in the record, and questions with their
+    answers. `record["contaminated_by"]` is the key of the evaluation sample. A sample with neither image nor text goes
+    on.
 
     Brown et al. 2020 (GPT-3, arXiv 2005.14165, appendix C) for texts.
     """
@@ -115,10 +116,12 @@ def _load(path: str, ngram: int, *, images: bool, texts: bool) -> Evaluation:
     for sample in _samples(path):
         if images and sample.image is not None:
             try:
-                hashes.append(hash_of(sample.image.pixels()))
+                own = hash_of(sample.image.pixels())
             except SampleError as error:
                 raise SourceError(f"the evaluation set {path} has a broken image, '{sample.key}': {error}") from error
-            hashed_keys.append(sample.key)
+            if own is not None:  # a flat picture is nobody's
+                hashes.append(own)
+                hashed_keys.append(sample.key)
         if texts:
             these = _texts(sample)
             found += these

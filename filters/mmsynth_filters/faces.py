@@ -52,7 +52,9 @@ class Faces(Filter):
         0.04, gt=0, le=1, description="the smallest face looked for, as a share of the shorter side"
     )
     min_confidence: float = Field(
-        1.0, description="the cascade's weight of a face: 0 takes all, 1 leaves out most false ones, 3 loses true ones"
+        1.0,
+        ge=0,
+        description="the cascade's weight of a face: 0 takes all, 1 leaves out most false ones, 3 loses true ones",
     )
     blur: bool = Field(False, description="smear the faces in the picture")
 
@@ -62,6 +64,8 @@ class Faces(Filter):
     def _bounds(self) -> Self:
         if self.min_faces is not None and self.max_faces is not None and self.max_faces < self.min_faces:
             raise ValueError(f"max_faces must be at least min_faces, got {self.min_faces} and {self.max_faces}")
+        if self.blur and 0 in {self.max_faces, self.max_area}:
+            raise ValueError("blur would never blur: max_faces or max_area of 0 drops every picture with a face")
         return self
 
     def check(self) -> None:

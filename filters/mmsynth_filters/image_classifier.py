@@ -1,4 +1,4 @@
-"""The filter `image_classifier`: scores by any image classifier of transformers, or a linear head over CLIP embeddings.
+"""The filter `image_classifier`: scores by any image classifier of transformers, or a small head over CLIP embeddings.
 
 Watermark, aesthetic and safety models are of one of these two kinds. Knows no model by name.
 """
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from mmsynth.errors import ModelError, PluginError, SampleError
+from mmsynth.errors import SampleError
 from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
+from mmsynth_filters._clip_head import ClipHead, head_layers
 from mmsynth_filters._hub_classifier import HubClassifier, find_classifier
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class ImageClassifier(Filter):
 
     With `head`, `model` is an open_clip model (nano, a local folder, NAME/PRETRAINED or hf-hub:owner/name) and `head` a
     safetensors file with `weight` (scores × embedding) and maybe `bias`: the score is weight · e + bias for the image's
-    embedding e of length 1, as LAION's aesthetic predictor makes it. One score is called `<name>`; several are called
-    `<name>_<label>` by `labels`, in the order of the rows.
+    embedding e of length 1, as LAION's aesthetic predictor makes it. A small head has several such layers, named as
+    torch's Sequential names them (`0.weight`, `layers.2.weight`, …), with `head_activation` between them. One score is
+    called `<name>`; several are called `<name>_<label>` by `labels`, in the order of the rows.
 
     `min` and `max` judge one label: `bound_label`, or the only one. Reasons: `<name>_below_min`, `<name>_above_max`,
     and `<name>_not_finite` for a NaN in any score. Without a bound it only scores. Samples without an image fail as
@@ -43,10 +45,11 @@ class ImageClassifier(Filter):
 
     model: str = Field(min_length=1, description="a hub id or a local folder; with head, an open_clip model")
     labels: list[str] = Field(default_factory=list, description="the labels that are scored; without head at least one")
-    head: str | None = Field(None, description="a safetensors file: a linear head over the embeddings of a CLIP model")
+    head: str | None = Field(None, description="a safetensors file: a head over the embeddings of a CLIP model")
+    head_activation: Literal["none", "relu", "gelu"] = Field("none", description="between the layers of a head")
     bound_label: str | None = Field(None, description="the label that min and max judge; the only one when left out")
-    min: float | None = Field(None, allow_inf_nan=False, description="drop below this score")
-    max: float | None = Field(None, allow_inf_nan=False, description="drop above this score")
+    min: float | None = Field(None, description="drop below this score")
+    max: float | None = Field(None, description="drop above this score")
     name: str = Field("image", pattern=r"^[a-z][a-z0-9_]*$", description="what the scores are called")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -76,7 +79,7 @@ class ImageClassifier(Filter):
             from mmsynth_filters._clip_find import find
 
             find(self.model, self.revision)
-            check_head(Path(self.head).expanduser(), self.labels)
+            head_layers(Path(self.head).expanduser(), self.labels)
 
     def setup(self, device: str) -> None:
         dtype = resolve_dtype(self.dtype, device)
@@ -88,7 +91,7 @@ class ImageClassifier(Filter):
             from mmsynth_filters._clip_find import find
 
             found = find(self.model, self.revision)
-            self._scorer = ClipHead(found, Path(self.head).expanduser(), device, dtype)
+            self._scorer = ClipHead(found, Path(self.head).expanduser(), self.head_activation, device, dtype)
         self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
 
     def prepare(self, sample: Sample) -> Any:
@@ -158,65 +161,6 @@ class TransformersClassifier:
                 found = own.probabilities(logits, each_by_itself=own.is_multi_label)
             scores: list[list[float]] = found.tolist()
         return scores
-
-
-def check_head(file: Path, labels: Sequence[str]) -> tuple[int, int]:
-    """Scores and width of a linear head in a safetensors file, by its header. Raises ModelError."""
-    try:
-        from safetensors import safe_open
-    except ImportError as error:
-        raise PluginError("a head needs 'safetensors': pip install 'mmsynth[clip]'") from error
-    if not file.is_file():
-        raise ModelError(f"head '{file}' is no file")
-    try:
-        with safe_open(file, framework="np") as opened:
-            shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors has its own kind, and the disk has others
-        raise ModelError(f"head '{file}' is no safetensors file: {error}") from error
-    shape = shapes.get("weight", ())
-    if len(shape) != 2 or shapes.get("bias", shape[:1]) != shape[:1] or set(shapes) - {"weight", "bias"}:
-        raise ModelError(f"head '{file}' must hold weight (scores, width) and maybe bias (scores), and holds {shapes}")
-    if shape[0] != max(1, len(labels)):
-        raise ModelError(f"head '{file}' gives {shape[0]} scores, and labels names {len(labels)}")
-    return shape[0], shape[1]
-
-
-class ClipHead:
-    """A linear layer over the image embeddings of an open_clip model."""
-
-    def __init__(self, found: "Found", file: Path, device: str, dtype: "torch.dtype") -> None:
-        import PIL.Image
-        import torch
-        from safetensors.torch import load_file
-
-        from mmsynth_filters._clip_model import ClipModel
-
-        self._clip: ClipModel = ClipModel(found, device, dtype)
-        head = load_file(file)
-        self._weight = head["weight"].to(device, torch.float32)
-        self._bias = head["bias"].to(device, torch.float32) if "bias" in head else None
-        width = self._embed([self.pixels_for(PIL.Image.new("RGB", (32, 32)))]).shape[1]
-        if width != self._weight.shape[1]:
-            raise ModelError(
-                f"head '{file}' is for embeddings of {self._weight.shape[1]} numbers, and '{found.id}' gives {width}"
-            )
-
-    def pixels_for(self, picture: "PIL.Image.Image") -> Any:
-        return self._clip.pixels_for(picture)
-
-    def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
-        import torch
-        from torch.nn.functional import linear
-
-        with torch.inference_mode():
-            scores: list[list[float]] = linear(self._embed(prepared), self._weight, self._bias).tolist()
-        return scores
-
-    def _embed(self, prepared: Sequence[Any]) -> "torch.Tensor":
-        import torch
-
-        with torch.inference_mode():
-            return self._clip.embed_images(prepared)
 
 
 def _slug(label: str) -> str:

@@ -18,6 +18,8 @@ from mmsynth.stage import Filter
 
 #: nobody can tell: too short, or no letters
 UNDETERMINED = "und"
+#: as many words as a name has
+_NAME_WORDS = 3
 #: what the model calls text that is in none
 _NO_LANGUAGE = "zxx"
 
@@ -26,15 +28,17 @@ class Language(Filter):
     """Tell each caption's language, and drop those of languages that are not wanted.
 
     `record["language"]` gets the language as two letters of ISO 639-1 (en, de, zh, …), or `und` for captions with fewer
-    than `min_letters` letters or in no language; the score `language_confidence` is the probability of that language
+    than `min_letters` letters, in no language, or of up to three words that all begin with a capital, as names do; the
+    score `language_confidence` is the probability of that language
     among all that were possible (`und` has no score). Reasons: `language_not_kept` (not in `keep`; `und` may stand
-    there too) and `language_unsure` (confidence below `min_confidence`, and `und` where `keep` does not name it).
+    there too) and `language_unsure` (confidence below `min_confidence`, and then `und` too, where `keep` does not name
+    it). With `keep` alone, `und` goes on: what is too short to tell by is no reason to drop.
     Without `keep` and `min_confidence` it only scores. With one, a sample without a caption is dropped as `no_caption`.
 
     It knows 139 languages, and close ones (Norwegian and Danish, Russian and Macedonian) share the probability of short
     captions: a whole sentence gets 0.7 and more, three words may be right at 0.1. Where only some languages can occur,
-    name them in `among`: that makes it surer, but a caption in any other is then taken for one of these. Names and
-    loanwords mislead it. Lui and Baldwin 2012 (langid.py, ACL P12-3005).
+    name them in `among`: that makes it surer, but a caption in any other is then taken for one of these. Names within a
+    sentence, and loanwords, mislead it. Lui and Baldwin 2012 (langid.py, ACL P12-3005).
     """
 
     keep: list[str] | None = Field(None, min_length=1, description="languages to keep, such as [en, de]; und too")
@@ -84,7 +88,7 @@ class Language(Filter):
         language, confidence = self.classify(sample.caption)
         told = sample.with_record(language=language)
         if language == UNDETERMINED:
-            kept = UNDETERMINED in self.keep if self.keep is not None else self.min_confidence is None
+            kept = self.min_confidence is None or UNDETERMINED in (self.keep or ())
             return told if kept else Dropped("language_unsure", told)
         told = told.with_scores(language_confidence=round(confidence, 4))
         if self.keep is not None and language not in self.keep:
@@ -95,11 +99,17 @@ class Language(Filter):
 
     def classify(self, text: str) -> tuple[str, float]:
         """The likeliest language and its probability; und and 0 where there is too little to tell by."""
-        if count_letters(text) < self.min_letters:
+        if count_letters(text) < self.min_letters or reads_as_names(text):
             return UNDETERMINED, 0.0
         language, confidence = self._identifier.classify(text)
         sure = float(confidence)
         return (str(language), sure) if language != _NO_LANGUAGE and math.isfinite(sure) else (UNDETERMINED, 0.0)
+
+
+def reads_as_names(text: str) -> bool:
+    """Whether it is so few words, each with a capital first, that it may be a name, which has no language."""
+    words = [word for word in text.split() if any(map(str.isalpha, word))]
+    return 0 < len(words) <= _NAME_WORDS and all(word.strip("\"'“”‘’()[].,:;!?").istitle() for word in words)
 
 
 def count_letters(text: str) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmsynth.errors import SampleError
-from mmsynth.neighbours.hashes import check_hashing, hash_of, to_hex
+from mmsynth.neighbours.hashes import NO_HASH, check_hashing, hash_of, to_hex
 from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
@@ -15,19 +15,21 @@ class PerceptualHash(Filter):
 
     The hashes of a shard lie beside it, too, as `00000_phash.npy` (uint64): `select` finds near-duplicates by them.
     Two pictures that differ in few bits are near-duplicates: recompressed, resized, framed. imagehash's phash after
-    uniform borders are cut off; plain pictures all have nearly the same hash, whatever their colour.
+    uniform borders are cut off. A flat picture, of one colour or nearly, has none: `phash` is null, and 0 in the file.
     """
 
     def check(self) -> None:
         check_hashing()
 
-    def prepare(self, sample: Sample) -> int:
+    def prepare(self, sample: Sample) -> int | None:
         if sample.image is None:
             raise SampleError("no_image", "perceptual_hash needs an image")
         return hash_of(sample.image.pixels())
 
-    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[int]) -> list[Result]:
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[int | None]) -> list[Result]:
         return [
-            sample.with_record(phash=to_hex(value)).with_array("phash", np.array(value, dtype=np.uint64))
+            sample.with_record(phash=None if value is None else to_hex(value)).with_array(
+                "phash", np.array(NO_HASH if value is None else value, dtype=np.uint64)
+            )
             for sample, value in zip(batch, prepared, strict=True)
         ]

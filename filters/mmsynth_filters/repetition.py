@@ -12,8 +12,9 @@ from mmsynth.stage import Filter
 # a word, or one character of a script written without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
 _SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
-#: one character over and over; digits are left out, because 10000000 is a number
-_CHARACTER_RUN = re.compile(r"([^\s\d])\1+")
+#: one to four letters over and over (nooooo, hahaha), or one sign; digits are left out, because 10000000 is a number
+_LETTER_RUN = re.compile(r"([^\W\d_]{1,4}?)\1+", re.IGNORECASE)
+_SIGN_RUN = re.compile(r"([^\s\w]|_)\1+")
 #: the longest phrase that is looked for at a caption's end, in words
 _LONGEST_PHRASE = 32
 
@@ -29,7 +30,8 @@ class Repetition(Filter):
       so it reads as what could be cut.)
     - `tail_repeats`: how often the caption's last phrase, of up to 32 words, stands there in a row; a last copy that
       was cut off is not counted. 1 for most captions.
-    - `longest_run`: how often one word, or one character that is no digit, stands in a row anywhere.
+    - `longest_run`: how often one word, or up to four letters (nooooo, hahaha), stand in a row anywhere; of the same
+      sign, people write several (wow!!!!!!), so two count as one. Digits do not count.
 
     Reasons: `repeated_ngrams_above_max`, `tail_repeats_above_max`, `longest_run_above_max`. Without a bound it only
     scores. With one, a sample without a caption is dropped as `no_caption`. In scripts without spaces each character
@@ -103,4 +105,6 @@ def longest_run(words: Sequence[str]) -> int:
 
 
 def _longest_character_run(text: str) -> int:
-    return max((len(found.group()) for found in _CHARACTER_RUN.finditer(text)), default=0)
+    letters = (len(found.group()) // len(found[1]) for found in _LETTER_RUN.finditer(text))
+    signs = ((len(found.group()) + 1) // 2 for found in _SIGN_RUN.finditer(text))
+    return max((*letters, *signs), default=0)

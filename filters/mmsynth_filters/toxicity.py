@@ -4,7 +4,7 @@ import importlib.resources
 import importlib.util
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -38,6 +38,32 @@ transsexual trashy tush ugly undies unwed urinal urine uterus uzi vagina valium 
 vulgar vulva wad wang wazoo wedgie weed weenie weiner weirdo wench whiz willies willy womb woody xx
 """
 EVERYDAY = frozenset({*_EVERYDAY_WORDS.split(), "cow girl", "cow girls", "strip club", "LEN", "s0b"})
+_ANIMALS = """
+donkey donkeys mule mules horse horses foal foals ox oxen goat goats sheep cattle camel zebra herd stable hoof hooves
+pasture meadow graze grazes grazing bray brays braying saddle cart plough zoo wildlife species animal animals wild tame
+puppy puppies pup pups litter kennel whelp whelps breed pedigree purebred leash collar dog dogs
+labrador retriever spaniel poodle terrier hound hounds shepherd collie beagle dachshund bulldog mastiff husky setter
+pointer greyhound corgi rottweiler boxer fox foxes wolf wolves otter cubs cub nursing suckling suckles
+"""
+_FOOD = """
+sausage sausages bratwurst hotdog dogs beef pork ham bacon pickle pickles pickled cabbage cabbages fermented ferment jar
+bowl plate dish fork sandwich sandwiches reuben rye mustard onion onions apple potato potatoes dumplings soup salad
+recipe cooked served kimchi juniper caraway
+"""
+#: of the list, words with a plain meaning beside the other → what stands in a caption that means it so
+PLAIN_AMONG: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("ass", "bitch", "bitches"), frozenset(_ANIMALS.split())),
+    "kraut": frozenset(_FOOD.split()),
+    "cum": frozenset({"laude", "magna", "summa", "parish"}),
+}
+#: of the list, words that are names of people too, and then stand beside another word with a capital
+NAMES = frozenset({"dick", "willy", "fanny", "randy", "butt", "kock", "wank", "dyke", "cox", "cum", "koch", "gaylord"})
+#: who is called an ass
+_PEOPLE_WORDS = """
+you he she they we i who what such like being be him her them your my his their man woman men women boy girl guy boss
+big nice fat kick kicks kicked smart dumb
+"""
+_PEOPLE = frozenset(_PEOPLE_WORDS.split())
 #: ways to hide a letter
 _LEET = str.maketrans("@4$5013+", "aassoiet")
 _WORD = re.compile(r"(?:[^\W_]|[@$])(?:[@$!*+'’-]*[^\W_]+|[@$+]+(?!\w))*")
@@ -48,8 +74,10 @@ class Toxicity(Filter):
 
     With `model: words`, the default, the score `toxicity` is how many words and phrases of a list stand in the
     caption: better-profanity's English list without everyday words (gay, god, tit, rum, nude, …: see EVERYDAY), more
-    by `words`, fewer by `allow`. Whole words only; letters written as digits or signs are read as letters. A list
-    knows no context: it misses what is cruel in polite words.
+    by `words`, fewer by `allow`. Whole words only; letters written as digits or signs are read as letters. A few words
+    of the list that are plain words too are told apart by what stands around them (PLAIN_AMONG, NAMES): an ass or a
+    bitch among animals, kraut among food, Dick beside another name. That is all the context it knows: it misses what is
+    cruel in polite words, and abuse of these few where a dog or a sausage stands in the same caption.
 
     With a hub id or a local folder of a text classifier of transformers (`unitary/toxic-bert`), the score is the
     largest probability among `labels`: each label's own where the model says multi-label, else the softmax's. What is
@@ -78,6 +106,8 @@ class Toxicity(Filter):
             raise ValueError(f"words and allow go with model: words, and model is '{self.model}'")
         if self.model != WORDS and not self.labels:
             raise ValueError("labels must say which of the model's labels are toxic, such as [toxic]")
+        if self.model != WORDS and self.max is not None and self.max > 1:
+            raise ValueError(f"max is a probability for a model, at most 1, got {self.max:g}")
         if any(not word.strip() for word in (*self.words, *self.allow)):
             raise ValueError("words and allow must not hold blank entries")
         return self
@@ -90,7 +120,9 @@ class Toxicity(Filter):
 
     def setup(self, device: str) -> None:
         if self.model == WORDS:
-            self._list = WordList({*_listed(), *self.words}, allow={*EVERYDAY, *self.allow} - {*self.words})
+            self._list = WordList(
+                {*_listed(), *self.words}, allow={*EVERYDAY, *self.allow} - {*self.words}, own=self.words
+            )
             return
         found, dtype = (
             find_classifier("text", self.model, self.revision, self.labels),
@@ -128,18 +160,22 @@ class Toxicity(Filter):
 class WordList:
     """Words and phrases that count, looked up in any spelling that `_LEET` undoes."""
 
-    def __init__(self, words: set[str], allow: set[str]) -> None:
+    def __init__(self, words: set[str], allow: set[str], own: Collection[str] = ()) -> None:
         allowed = {_plain(word) for word in allow}
         self._phrases = {_plain(word) for word in words} - allowed
         self._allowed = allowed
+        #: what the user added counts in any context
+        self._own = {_plain(word)[0] for word in own if len(_plain(word)) == 1}
         self._longest = max((len(phrase) for phrase in self._phrases), default=0)
 
     def count(self, text: str) -> int:
         """How many stand in `text`, the longest first where they overlap."""
+        written = _WORD.findall(text)
         words, found, start = _plain(text), 0, 0
         while start < len(words):
             size = self._phrase_at(words, start)
-            found, start = found + (size > 0), start + max(size, 1)
+            counts = size > 0 and (words[start] in self._own or size > 1 or not _is_plain(words, start, written))
+            found, start = found + counts, start + max(size, 1)
         return found
 
     def _phrase_at(self, words: tuple[str, ...], start: int) -> int:
@@ -147,9 +183,25 @@ class WordList:
         return next((n for n in range(longest, 0, -1) if words[start : start + n] in self._phrases), 0)
 
 
+def _is_plain(words: Sequence[str], at: int, written: Sequence[str]) -> bool:
+    """Whether what stands around this word says that its plain meaning is meant."""
+    word, around = words[at], {*words[:at], *words[at + 1 :]}
+    if tuple(words[max(0, at - 2) : at]) == ("of", "a"):  # son of a …, piece of a …
+        return False
+    if around & PLAIN_AMONG.get(word, frozenset()):
+        return True
+    # "an ass" and nobody who could be called one; written without disguise
+    if word == "ass" and at and words[at - 1] == "an" and not around & _PEOPLE:
+        return True
+    if word not in NAMES or not written[at].istitle():
+        return False
+    beside = (*written[max(0, at - 1) : at], *written[at + 1 : at + 2])
+    return any(other.istitle() and other.lower() not in {"a", "i", "the", "an"} for other in beside)
+
+
 def _plain(text: str) -> tuple[str, ...]:
     """A text's words in lower case, disguised letters undone; a number stays a number."""
-    found = (word.replace("’", "'") for word in _WORD.findall(text.lower()))
+    found = (word.lower().replace("’", "'") for word in _WORD.findall(text))
     return tuple(word if word.isdigit() else word.translate(_LEET) for word in found)
 
 

@@ -23,7 +23,7 @@ def write_chart(calibration: Calibration, score: str, path: Path, threshold: flo
     axes.plot(calibration.thresholds, calibration.kept, color="#777777", linestyle="--", label="share kept")
     if threshold is not None:
         axes.axvline(threshold, color="#b03030", linewidth=1, label=f"{score} ≥ {threshold:.3f}")
-    axes.set(xlabel=f"threshold on {score}", ylim=(0, 1.02), title=f"estimated noise {calibration.noise:.1%}")
+    axes.set(xlabel=f"threshold on {score}", ylim=(0, 1.02), title=f"noise: at most about {calibration.noise:.1%}")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     figure.savefig(path, dpi=130)

@@ -18,7 +18,7 @@ Source = Annotated[
     str,
     typer.Argument(help="a folder of images, tars (a folder, a.tar, s3://…/{00..09}.tar), csv, jsonl, parquet, txt"),
 ]
-Output = Annotated[Path, typer.Argument(help="the output folder: shards, parquet, run.json")]
+Output = Annotated[str, typer.Argument(help="the output folder: shards, parquet, run.json; or a URL, s3://…")]
 Model = Annotated[str | None, typer.Option(help="hub id or local folder; for clip also NAME/PRETRAINED or 'nano'")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="any parameter of the stage: name=value (repeatable)")]
 SourceSet = Annotated[list[str] | None, typer.Option("--source-set", help="any parameter of the source: name=value")]
@@ -38,20 +38,23 @@ def _app() -> None:
 @app.command()
 def run(  # noqa: PLR0913 - a command line's options
     recipe: Annotated[Path, typer.Argument(help="a YAML recipe, or the run.json of an earlier run")],
-    out: Annotated[Path | None, typer.Option(help="another output folder than the recipe's")] = None,
+    out: Annotated[str | None, typer.Option(help="another output folder than the recipe's, or a URL")] = None,
     limit: Limit = None,
     workers: Workers = None,
     device: Device = None,
     max_failures: MaxFailures = None,
+    executor: Annotated[str | None, typer.Option(help="local, or ray: on a Ray cluster")] = None,
+    address: Annotated[str | None, typer.Option(help="of the Ray cluster: host:port, ray://…, auto")] = None,
 ) -> None:
-    """Run a recipe."""
+    """Run a recipe. Under `accelerate launch -m mmsynth run …` each process does its share."""
     from mmsynth.pipeline import Pipeline
 
     pipeline = Pipeline.from_file(recipe)
     write(
         pipeline,
         out or pipeline.recipe.out.path,
-        given(limit=limit, workers=workers, device=device, max_failures=max_failures),
+        given(limit=limit, workers=workers, device=device, max_failures=max_failures)
+        | given(executor=executor, address=address),
     )
 
 
@@ -156,7 +159,7 @@ def filter_(  # noqa: PLR0913 - a command line's options
 
 
 @app.command()
-def info(folder: Annotated[Path, typer.Argument(help="an output folder, finished or not")]) -> None:
+def info(folder: Annotated[str, typer.Argument(help="an output folder, finished or not, or its URL")]) -> None:
     """Tell what a finished or unfinished run holds."""
     from mmsynth.cli import show
     from mmsynth.report import report_on
@@ -169,7 +172,7 @@ def info(folder: Annotated[Path, typer.Argument(help="an output folder, finished
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(help="an output folder, finished or not")],
+    folder: Annotated[str, typer.Argument(help="an output folder, finished or not, or its URL")],
     repair: Annotated[bool, typer.Option("--repair", help="make damaged shards again")] = False,
     workers: Workers = None,
     device: Device = None,

@@ -2,13 +2,19 @@
 
 A block's batches are the same whenever it is run, so a block's output is too. Dead items (dropped, failed) travel with
 the live ones, so order is kept and every input ends in a row.
+
+With a timeout a batch (`run.batch_timeout_s`) the device has a thread of its own. A batch that takes longer is given
+up and cut in halves, like one that raises, until the sample that hangs stands alone and fails as `timeout`. What it
+cannot do: the thread that hangs is left behind until the process ends, with its batch in memory and whatever lock it
+holds, and goes on beside the next batch; one hanging sample of a batch of 32 costs six timeouts; native code that
+hangs without giving Python back stops the process, and so does a source that hangs: nothing here can end those.
 """
 
 import logging
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from typing import Any
 
@@ -19,13 +25,19 @@ from mmsynth.engine.items import Edge, Flow, Item
 from mmsynth.errors import MMSynthError, PluginError, SampleError
 from mmsynth.recipe import Out
 from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.secrets import without_secrets
 from mmsynth.stage import Stage
 
 log = logging.getLogger(__name__)
 
 
-def run_stages(flow: Iterable[Flow], stages: Sequence[Stage], out: Out, pool: ThreadPoolExecutor) -> Iterator[Flow]:
-    """The flow with every stage applied, then each image checked: what leaves here can be written."""
+def run_stages(
+    flow: Iterable[Flow], stages: Sequence[Stage], out: Out, pool: Executor, device: Executor | None = None
+) -> Iterator[Flow]:
+    """The flow with every stage applied, then each image checked: what leaves here can be written.
+
+    `device` runs the batches, one at a time; without it they run in the caller's thread.
+    """
     for stage in stages:
         if isinstance(stage, Repeat):
             flow = repeated(flow, stage)
@@ -33,7 +45,7 @@ def run_stages(flow: Iterable[Flow], stages: Sequence[Stage], out: Out, pool: Th
         if isinstance(stage, BestOf):
             flow = best_of(flow, stage)
             continue
-        flow = StageRunner(stage, pool).run(flow)
+        flow = StageRunner(stage, pool, device).run(flow)
         if stage.verb == "render":
             flow = _each(flow, lambda item: _encode_drawn(item, out), pool)
     return _each(flow, _check_image, pool)
@@ -42,17 +54,16 @@ def run_stages(flow: Iterable[Flow], stages: Sequence[Stage], out: Out, pool: Th
 class StageRunner:
     """Runs one stage over the flow. Halves its batch when the device is out of memory, and keeps the smaller size."""
 
-    def __init__(self, stage: Stage, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, stage: Stage, pool: Executor, device: Executor | None = None) -> None:
         self.stage = stage
         self.batch_size = stage.batch_size
-        self._pool = pool
+        self._pool, self._device = pool, device
         self._step = _provenance(stage)
 
     def run(self, flow: Iterable[Flow]) -> Iterator[Flow]:
         waiting: list[tuple[Item, Any]] = []
         live = 0
-        # twice the batch: while one batch is on the device, the next one is being prepared
-        for entry, future in ahead(self._prepare, flow, self._pool, depth=2 * self.stage.batch_size):
+        for entry, future in self._ahead(flow):
             if isinstance(entry, Edge):
                 yield from self._run_batch(waiting)
                 yield entry
@@ -66,8 +77,14 @@ class StageRunner:
                 waiting, live = [], 0
         yield from self._run_batch(waiting)
 
+    def _ahead(self, flow: Iterable[Flow]) -> Iterator[tuple[Flow, "Future[Any] | None"]]:
+        if not self.stage.prepares:
+            return ((entry, None) for entry in flow)
+        # twice the batch: while one batch is on the device, the next one is being prepared
+        return ahead(self._prepare, flow, self._pool, depth=2 * self.stage.batch_size)
+
     def _prepare(self, entry: Flow) -> Any:
-        if isinstance(entry, Edge) or not entry.is_live or entry.sample is None or not self.stage.prepares:
+        if isinstance(entry, Edge) or not entry.is_live or entry.sample is None:
             return None
         return self.stage.prepare(entry.sample)
 
@@ -90,6 +107,8 @@ class StageRunner:
             if not isinstance(error, SampleError):
                 raise
             failure: Exception = error
+            if error.reason == "timeout":
+                log.warning("%s: gave up a batch of %d: it %s", self.stage.label, len(samples), error.detail)
         except Exception as error:  # noqa: BLE001 - the one place: it becomes a counted failure
             failure = error
             if _is_out_of_memory(error) and len(samples) > 1:
@@ -109,9 +128,11 @@ class StageRunner:
         return results
 
     def _call(self, samples: list[Sample], prepared: list[Any]) -> list[Result]:
-        if self.stage.prepares:
-            return self.stage.process_prepared(samples, prepared)
-        return self.stage.process(samples)
+        arguments = (samples, prepared) if self.stage.prepares else (samples,)
+        process = self.stage.process_prepared if self.stage.prepares else self.stage.process
+        if self._device is None:
+            return process(*arguments)
+        return self._device.submit(process, *arguments).result()
 
     def _after(self, item: Item, result: Result | Exception) -> Item:
         if isinstance(result, Exception):
@@ -132,7 +153,7 @@ def _provenance(stage: Stage) -> dict[str, Any]:
     if stage.loaded:
         model = stage.loaded[0]
         step |= {"model": model.id, "revision": model.revision, "dtype": model.dtype}
-    return step | {"parameters": stage.parameters()}
+    return step | {"parameters": without_secrets(stage.parameters())}
 
 
 def _checked(stage: Stage, samples: list[Sample], results: list[Result]) -> list[Result]:
@@ -145,8 +166,10 @@ def _checked(stage: Stage, samples: list[Sample], results: list[Result]) -> list
     return results
 
 
-def _settled(item: Item, future: "Future[Any]") -> tuple[Item, Any]:
+def _settled(item: Item, future: "Future[Any] | None") -> tuple[Item, Any]:
     """The item with what its future gave; a failure in a thread becomes the item's."""
+    if future is None:
+        return item, None
     error = future.exception()
     if error is None:
         return item, future.result()
@@ -157,13 +180,14 @@ def _settled(item: Item, future: "Future[Any]") -> tuple[Item, Any]:
     return item.failed(error), None
 
 
-def _each(flow: Iterable[Flow], function: Any, pool: ThreadPoolExecutor, depth: int = 64) -> Iterator[Flow]:
+def _each(flow: Iterable[Flow], function: Any, pool: Executor, depth: int = 64) -> Iterator[Flow]:
     """`function` on every live item, in threads."""
 
     def apply(entry: Flow) -> Flow:
         return function(entry) if isinstance(entry, Item) and entry.is_live else entry
 
-    for entry, future in ahead(apply, flow, pool, depth):
+    # eager: what is done goes to the writer at once, so a process that dies often still commits shards
+    for entry, future in ahead(apply, flow, pool, depth, is_eager=True):
         if isinstance(entry, Item):
             item, changed = _settled(entry, future)
             yield changed if changed is not None else item

@@ -7,7 +7,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,13 +15,16 @@ R = TypeVar("R")
 
 
 def ahead(
-    function: Callable[[T], R], items: Iterable[T], pool: ThreadPoolExecutor, depth: int
+    function: Callable[[T], R], items: Iterable[T], pool: Executor, depth: int, is_eager: bool = False
 ) -> Iterator[tuple[T, "Future[R]"]]:
-    """Each item with the future of `function(item)`, in order, with up to `depth` of them running ahead."""
+    """Each item with the future of `function(item)`, in order, with up to `depth` of them running ahead.
+
+    An eager one gives an item as soon as it is done, so that little is on its way, but lets the pool run dry.
+    """
     pending: deque[tuple[T, Future[R]]] = deque()
     for item in items:
         pending.append((item, pool.submit(function, item)))
-        if len(pending) > depth:
+        while pending and (len(pending) > depth or (is_eager and pending[0][1].done())):
             yield pending.popleft()
     while pending:
         yield pending.popleft()

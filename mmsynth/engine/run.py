@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from mmsynth.candidates import Repeat
 from mmsynth.engine.here import run_here
 from mmsynth.engine.items import Block, Item, Status
 from mmsynth.engine.progress import OnProgress, Progress
-from mmsynth.engine.work import Job, flowing
+from mmsynth.engine.ranks import Rank, launched_rank
+from mmsynth.engine.work import Executor, Job, flowing
 from mmsynth.engine.workers import run_in_workers
 from mmsynth.errors import RecipeError, SampleError, SourceError, TooManyFailures
 from mmsynth.models import resolve_device
@@ -21,6 +23,8 @@ from mmsynth.recipe import Recipe, RunOptions
 from mmsynth.report import Report, report_on
 from mmsynth.sample import Dropped, Result
 from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.lock import locked
+from mmsynth.shards.storage import storage_at
 from mmsynth.shards.verify import damages
 
 #: a share of failures means something only after so many inputs
@@ -28,23 +32,54 @@ _ENOUGH_TO_JUDGE = 100
 
 
 def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
-    """Run `recipe` into its output folder, or go on where an earlier run stopped. Raises MMSynthError."""
+    """Run `recipe` into its output folder, or go on where an earlier run stopped. Raises MMSynthError.
+
+    In a process that accelerate or torchrun has launched beside others, do this rank's share of it.
+    """
     if recipe.out.path is None:
         raise RecipeError("the recipe has no output folder: set out.path")
     started = time.monotonic()
+    rank = launched_rank()
     job = _checked_job(recipe)
     device = resolve_device(recipe.run.device)
-    folder = RunFolder(recipe.out.path)
-    execute = run_here if recipe.run.workers == 1 else run_in_workers
-    with folder.locked():
-        folder.start(recipe, device)
-        plan = Plan(recipe, folder)
+    execute = _executor(recipe.run, rank)
+    with _held(recipe.out.path, rank):
+        folder = RunFolder(recipe.out.path)
+        folder.start(recipe, device, rank.share if rank else None)
+        plan = Plan(recipe, folder, rank)
         watch = Watch(recipe, plan, on_progress)
-        execute(job, plan.blocks(), recipe.run.workers, device, watch)
-        recipe.source.describe_in(folder.path)
-        folder.finish(recipe, device)
+        execute(job, plan.blocks(), recipe.run.workers, rank.device(device) if rank else device, watch)
+        if rank:
+            folder = RunFolder(recipe.out.path)
+        if plan.is_done_in(folder):
+            with folder.storage.in_folder() as place:
+                recipe.source.describe_in(place)
+            folder.finish(recipe, device)
         watch.judge()
     return report_on(folder, seconds=time.monotonic() - started, already=plan.already)
+
+
+@contextmanager
+def _held(path: str, rank: Rank | None) -> Iterator[None]:
+    """The output folder for this process or rank alone; an interrupted run leaves nothing half written in it."""
+    storage = storage_at(path)
+    with locked(storage, rank.number if rank else None):
+        try:
+            yield
+        finally:
+            storage.clear(rank.share if rank else None)
+
+
+def _executor(options: RunOptions, rank: Rank | None) -> Executor:
+    if options.executor == "ray":
+        if rank:
+            raise RecipeError("the ray executor starts its own processes: run it without accelerate or torchrun")
+        from mmsynth.engine.on_ray import RayExecutor
+
+        return RayExecutor(options.address, options.device)
+    if rank and options.workers > 1:
+        raise RecipeError(f"{rank.count} ranks are launched already: workers must be 1, got {options.workers}")
+    return run_here if options.workers == 1 else run_in_workers
 
 
 def repair(folder: str | Path, options: RunOptions, on_progress: OnProgress | None = None) -> Report:
@@ -52,9 +87,9 @@ def repair(folder: str | Path, options: RunOptions, on_progress: OnProgress | No
     there = RunFolder(folder)
     description = there.description()
     recipe = Recipe.from_dict(description["recipe"], where="run.json")
-    with there.locked():
+    with locked(there.storage):
         for index in {damage.shard for damage in damages(there)}:
-            (there.path / f"{index:05d}_stats.json").unlink(missing_ok=True)
+            there.storage.remove(f"{index:05d}_stats.json")
     out = recipe.out.model_copy(update={"path": str(folder)})
     run = options.model_copy(update={"limit": description.get("limit")})
     return run_recipe(recipe.model_copy(update={"out": out, "run": run}), on_progress)
@@ -85,24 +120,26 @@ def _checked_job(recipe: Recipe) -> Job:
     stages = recipe.bound_stages()
     for stage in stages:
         stage.check()
-    return Job(recipe.source, stages, recipe.out, recipe.run.threads)
+    return Job(recipe.source, stages, recipe.out, recipe.run.threads, recipe.run.batch_timeout_s)
 
 
 class Plan:
-    """The blocks that are still to do. Counts what it has planned while it is iterated."""
+    """The blocks that are still to do, a launched rank's own. Counts what it has planned while it is iterated."""
 
-    def __init__(self, recipe: Recipe, folder: RunFolder) -> None:
-        self._recipe, self._folder = recipe, folder
+    def __init__(self, recipe: Recipe, folder: RunFolder, rank: Rank | None = None) -> None:
+        self._recipe, self._folder, self._rank = recipe, folder, rank
         self.already = 0
         self.failed_already = 0
+        #: blocks of other ranks
+        self._others: list[Block] = []
 
     @property
     def total(self) -> int | None:
         """Rows in the whole run, where the source knows: its inputs, times the candidates of each."""
         count, limit = self._recipe.source.count(), self._recipe.run.limit
         inputs = limit if count is None else min(count, limit or count)
-        if inputs is None:
-            return None
+        if inputs is None or self._rank:
+            return None  # or a rank's share, which depends on the sizes of its blocks
         return inputs * math.prod(stage.times for stage in self._recipe.stages if isinstance(stage, Repeat))
 
     def blocks(self) -> Iterator[Block]:
@@ -110,13 +147,19 @@ class Plan:
         numbered = (Block(i, s.payload, s.size) for i, s in enumerate(slices))
         for block in _limited(numbered, self._recipe.run.limit):
             identified = replace(block, identity=_identity(block))
-            if self._folder.is_committed(identified):
+            if self._rank and not self._rank.does(block.index):
+                self._others.append(identified)
+            elif self._folder.is_committed(identified):
                 stats = self._folder.committed[block.index]
                 self.already += stats["count"]
                 self.failed_already += sum(stats["failed"].values())
             else:
                 self._refuse_changed_source(identified)
                 yield identified
+
+    def is_done_in(self, folder: RunFolder) -> bool:
+        """Whether the blocks of all other ranks are there too; to be asked when this one's are."""
+        return all(folder.is_committed(block) for block in self._others)
 
     def _refuse_changed_source(self, block: Block) -> None:
         """A committed block of another content is remade if a limit had cut it short; else the source has changed."""
@@ -126,7 +169,7 @@ class Plan:
         whole = _identity(replace(block, limit=None)).split("/")[0]
         if there["block"].split("/")[0] != whole:
             raise SourceError(
-                f"the source has changed since shard {block.index:05d} of {self._folder.path} was written: "
+                f"the source has changed since shard {block.index:05d} of {self._folder.shown} was written: "
                 "write to another folder, or put the source back"
             )
 
@@ -177,6 +220,6 @@ class Watch:
         if inputs and failed / inputs > self._max_failures:
             raise TooManyFailures(
                 f"{failed} of {inputs} samples failed, over max_failures "
-                f"{self._max_failures:g}; what is committed is kept: see `mmsynth info {self._folder.path}` and the "
+                f"{self._max_failures:g}; what is committed is kept: see `mmsynth info {self._folder.shown}` and the "
                 "parquet files for the reasons"
             )

@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Protocol
 
 from mmsynth.engine.chain import run_stages
 from mmsynth.engine.flow import Behind, InBackground
 from mmsynth.engine.items import Block, Edge, Flow, Status, item_from
+from mmsynth.engine.patience import thread_pools
 from mmsynth.recipe import Out
+from mmsynth.shards.storage import storage_at
 from mmsynth.shards.writer import ShardWriter
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
@@ -30,6 +30,7 @@ class Job:
     stages: tuple[Stage, ...]
     out: Out
     threads: int | None
+    batch_timeout_s: float | None = None
 
     def setup(self, device: str) -> None:
         """Load every stage's models onto `device`."""
@@ -54,6 +55,13 @@ class Watcher(Protocol):
         """The block `index` is on disk."""
 
 
+class Executor(Protocol):
+    """Does blocks somewhere: in this process, in workers, on a cluster."""
+
+    def __call__(self, job: Job, blocks: Iterator[Block], workers: int, device: str, watcher: Watcher, /) -> None:
+        """Do all blocks on `workers` devices, telling the watcher of each that is committed."""
+
+
 def do_blocks(job: Job, blocks: Iterable[Block], watcher: Watcher) -> None:
     """Run every block through the job's stages and commit its shard. `job.setup` has been called.
 
@@ -76,12 +84,9 @@ def do_blocks(job: Job, blocks: Iterable[Block], watcher: Watcher) -> None:
 def flowing(job: Job, blocks: Iterable[Block]) -> Iterator[Iterator[Flow]]:
     """The items of all blocks, read ahead and with all stages applied."""
     threads = job.threads or max(2, min(16, os.cpu_count() or 2))
-    with InBackground(read_blocks(job.source, blocks), READ_AHEAD) as items:
-        pool = ThreadPoolExecutor(threads, thread_name_prefix="mmsynth-prepare")
-        try:
-            yield run_stages(items, job.stages, job.out, pool)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    reading = InBackground(read_blocks(job.source, blocks), READ_AHEAD)
+    with reading as items, thread_pools(threads, job.batch_timeout_s) as (pool, device):
+        yield run_stages(items, job.stages, job.out, pool, device)
 
 
 def read_blocks(source: Source, blocks: Iterable[Block]) -> Iterator[Flow]:
@@ -99,7 +104,7 @@ class Writing:
     """Takes the flow, block by block, into shards. Runs in the writer's thread."""
 
     def __init__(self, job: Job, watcher: Watcher) -> None:
-        self._folder = Path(job.out.path or ".")
+        self._storage = storage_at(job.out.path or ".")
         self._watcher = watcher
         self._scores, self._models = job.score_names(), job.models()
         self._writer: ShardWriter | None = None
@@ -118,7 +123,7 @@ class Writing:
 
     def _edge(self, edge: Edge) -> None:
         if not edge.is_end:
-            self._writer = ShardWriter(self._folder, edge.block, self._scores, self._models)
+            self._writer = ShardWriter(self._storage, edge.block, self._scores, self._models)
         elif self._writer is not None:
             stats = self._writer.commit()
             self._writer = None

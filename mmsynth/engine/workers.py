@@ -2,38 +2,37 @@
 
 Workers get the job pickled, load their models once, and commit their shards themselves; this process plans the blocks,
 gives each worker one whenever it asks, and counts. Each worker has a pipe of its own, so one that dies takes no lock
-with it: another process takes its place, and its blocks are done again, now one at a time, so that it shows which of
-them kills. A block that has been there at three deaths is set aside and named. Ctrl-C reaches this process only: it
-stops the workers, whose unfinished blocks leave nothing behind.
+with it: another process takes its place, and the backlog has its blocks done again. Ctrl-C reaches this process only:
+it stops the workers, whose unfinished blocks leave nothing behind.
 """
 
 import multiprocessing as mp
 import os
 import signal
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from mmsynth.engine.backlog import Backlog
 from mmsynth.engine.items import Block, Status
 from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import MMSynthError, WorkerError
 
 _ROWS_PER_MESSAGE = 16
-_MOST_DEATHS = 3
 
 
 def run_in_workers(job: Job, blocks: Iterator[Block], workers: int, device: str, watcher: Watcher) -> None:
     """Run the blocks in `workers` processes. Raises what a worker raised, or WorkerError for what could not be done."""
-    first = next(blocks, None)
-    if first is None:
+    backlog = Backlog(blocks)
+    if not backlog:
         return
     threads = max(1, _cores() // workers)
     crew = [_Worker(job, name, threads) for name in _devices(device, workers)]
     try:
-        _Coordinator(crew, first, blocks, watcher).run()
+        _Coordinator(crew, backlog, watcher).run()
     finally:
         for worker in crew:
             worker.process.terminate()
@@ -79,45 +78,26 @@ class _Worker:
 class _Coordinator:
     """Gives out blocks until all are committed or set aside."""
 
-    def __init__(self, crew: list[_Worker], first: Block, rest: Iterator[Block], watcher: Watcher) -> None:
-        self._crew, self._watcher = crew, watcher
-        self._next: Block | None = first
-        self._rest = rest
-        #: blocks that were there when a worker died: given alone, to see whether they are why
-        self._suspects: deque[Block] = deque()
-        self._deaths: Counter[int] = Counter()
-        self._set_aside: list[int] = []
-        self._last_exit: int | None = None
+    def __init__(self, crew: list[_Worker], backlog: Backlog, watcher: Watcher) -> None:
+        self._crew, self._backlog, self._watcher = crew, backlog, watcher
 
     def run(self) -> None:
-        while self._is_work_left():
+        while self._backlog or any(worker.blocks for worker in self._crew):
             for worker in self._crew:
                 self._supply(worker)
             by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in self._crew}
             for connection in wait(list(by_connection)):
                 self._hear(by_connection[connection])
-        if self._set_aside:
-            named = ", ".join(f"{index:05d}" for index in sorted(self._set_aside))
-            raise WorkerError(
-                f"{len(self._set_aside)} blocks were set aside, since {_MOST_DEATHS} workers died of each (exit code "
-                f"{self._last_exit}: killed, or out of memory?): shards {named}; the others are written, and the "
-                "same command tries these again"
-            )
-
-    def _is_work_left(self) -> bool:
-        return self._next is not None or bool(self._suspects) or any(worker.blocks for worker in self._crew)
+        self._backlog.judge()
 
     def _supply(self, worker: _Worker) -> None:
         if not worker.asks:
             return
-        if self._suspects and not worker.blocks:
-            worker.give(self._suspects.popleft())
-        elif self._suspects or self._next is None or any(self._deaths[block.index] for block in worker.blocks):
-            if worker.blocks:
-                worker.give_nothing()
-        else:
-            worker.give(self._next)
-            self._next = next(self._rest, None)
+        block = self._backlog.take(worker.blocks)
+        if block is not None:
+            worker.give(block)
+        elif worker.blocks:
+            worker.give_nothing()
 
     def _hear(self, worker: _Worker) -> None:
         try:
@@ -142,20 +122,15 @@ class _Coordinator:
     def _replace(self, worker: _Worker) -> None:
         """It has died: its blocks are done by others, and another process takes its place."""
         worker.process.join()
-        self._last_exit = worker.process.exitcode
+        code = worker.process.exitcode
         if not worker.is_ready:
             raise WorkerError(
-                f"a worker process died with exit code {self._last_exit} while it loaded its models (killed, or out "
+                f"a worker process died with exit code {code} while it loaded its models (killed, or out "
                 "of memory?); what is committed is kept, and the same command goes on from there"
             )
         for status, n in worker.rows.items():
             self._watcher.rows(status, -n)
-        for block in worker.blocks:
-            self._deaths[block.index] += 1
-            if self._deaths[block.index] < _MOST_DEATHS:
-                self._suspects.append(block)
-            else:
-                self._set_aside.append(block.index)
+        self._backlog.died(worker.blocks, f"exit code {code}")
         worker.start()
 
 

@@ -1,8 +1,8 @@
 """Perceptual hashes: 64 bits of a picture, and which of many differ in few bits.
 
 The hash is imagehash's phash (the signs of a picture's low frequencies) after uniform borders are cut off. It stands
-recompression, resizing and small changes of colour; it does not stand crops, and it sees no colour, so plain
-pictures all look alike to it: find those by embeddings.
+recompression, resizing and small changes of colour; it does not stand crops, and it sees no colour. A picture that is
+flat to it (of one colour, or of colours equally light) has no hash, or all of them would be each other's duplicates.
 
 Pairs are found without comparing all: two hashes within distance d agree, up to d/m bits, in one of m bands
 (multi-index hashing, Norouzi et al. 2012, arXiv 1307.2982).
@@ -28,6 +28,10 @@ Hashes: TypeAlias = npt.NDArray[np.uint64]
 #: bits that near-duplicates may differ in
 DISTANCE = 6
 BITS = 64
+#: what stands for none beside a shard: some of a picture's frequencies are always above their median
+NO_HASH = 0
+#: the side at which imagehash looks at a picture, and the least spread of its pixels there (of 255) that says anything
+_HASHED_SIDE, _FLAT = 32, 1.0
 #: the frequencies whose sign turns when a picture is mirrored: the odd columns of the 8×8
 _MIRROR = np.uint64(0x5555555555555555)
 #: the side of the square in which borders are looked for, and how much of it a border may take
@@ -41,11 +45,14 @@ _BLURRED = 8
 # -- one picture --------------------------------------------------------------------------------------------------
 
 
-def hash_of(picture: "PIL.Image.Image") -> int:
-    """The picture's 64 bits. Uniform borders are cut off first."""
+def hash_of(picture: "PIL.Image.Image") -> int | None:
+    """The picture's 64 bits, never NO_HASH; None for a flat picture. Uniform borders are cut off first."""
     import imagehash
 
-    bits = imagehash.phash(without_borders(picture)).hash
+    grey = without_borders(picture)
+    if np.asarray(grey.resize((_HASHED_SIDE,) * 2, reducing_gap=3.0), dtype=np.float32).std() < _FLAT:
+        return None
+    bits = imagehash.phash(grey).hash
     return int.from_bytes(np.packbits(bits).tobytes(), "big")
 
 

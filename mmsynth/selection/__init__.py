@@ -2,6 +2,8 @@
 
 rows.py        the rows of runs, as one table that DuckDB reads
 decision.py    what to keep, and why the rest goes
+arrays.py      what filters keep beside the shards: hashes, embeddings
+near.py        near-duplicates among the rows
 source.py      the samples that a decision keeps, as a source
 """
 

@@ -65,6 +65,11 @@ class Decision(BaseModel):
     def _parts_belong_together(self) -> Self:
         if self.top is not None and self.by is None:
             raise ValueError("top needs by: the score that says which are best, such as by: clip")
+        if self.by is not None and self.top is None and self.per is None and not (self.dedup or self.near_duplicates):
+            raise ValueError(
+                f"by: {self.by} alone decides nothing: it says which are best for top, per and at_most, dedup or "
+                "near_duplicates; for a bound use where"
+            )
         if (self.per is None) != (self.at_most is None):
             raise ValueError("per and at_most go together: at most so many for each value")
         return self
@@ -90,6 +95,8 @@ class Decided:
     #: score → quantile → value, of the candidates and of what is left; and how many have no such score
     quantiles: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     without_score: dict[str, int] = field(default_factory=dict)
+    #: of those whose hashes were to be compared, how many have none: flat pictures
+    without_hash: int = 0
 
     def duplicates(self) -> list[tuple[str, str, str, str, str]]:
         """Who went as a duplicate, and who stays for it: `run`, `key`, `stays_run`, `stays`, `reason`."""
@@ -113,6 +120,7 @@ class _Deciding:
         self._decision, self._rows = decision, rows
         self._dropped: dict[str, int] = {}
         self._left = 0
+        self._without_hash = 0
 
     def run(self) -> Decided:
         decision = self._decision
@@ -120,7 +128,8 @@ class _Deciding:
         if decision.dedup:
             self._drop("duplicate", _SAME_BYTES)
         if decision.near_duplicates:
-            self._rows.connection.register("near", near_duplicates(self._rows, decision.near_duplicates))
+            near, self._without_hash = near_duplicates(self._rows, decision.near_duplicates)
+            self._rows.connection.register("near", near)
             self._drop("near duplicate", "SELECT * FROM near")
             self._rows.connection.unregister("near")
         if decision.top is not None:
@@ -134,7 +143,8 @@ class _Deciding:
             self._keep("not sampled", f"QUALIFY row_number() OVER (ORDER BY {_ANY}) <= {decision.sample}")
         if self._left == 0:
             raise RecipeError(self._nothing_left(candidates))
-        return Decided(self._rows, candidates, self._left, self._dropped, self._quantiles(), self._without_score())
+        scores = self._quantiles(), self._without_score()
+        return Decided(self._rows, candidates, self._left, self._dropped, *scores, self._without_hash)
 
     def _begin(self) -> int:
         """The table `kept` with all that `where` lets through; gives how many there were before."""
@@ -145,7 +155,7 @@ class _Deciding:
             )
         candidates = self._left = self._count(TABLE, "status = 'success'")
         by = f"CAST(({decision.by or 'NULL'}) AS DOUBLE)"
-        scores = "".join(f", {quoted(name)} AS {quoted(SCORE_PREFIX + name)}" for name in self._rows.scores)
+        scores = "".join(f", {quoted(SCORE_PREFIX + name)}" for name in self._rows.scores)
         run(
             # a random place of its own for every sample, the same whatever else is there
             f"CREATE OR REPLACE TABLE kept AS SELECT run_number, shard, key, tar_start, tar_stop, sha256, "
@@ -196,7 +206,10 @@ class _Deciding:
             column = quoted(SCORE_PREFIX + name)
             tables = {"before": f"{TABLE} WHERE status = 'success'", "after": "kept"}
             for when, table in tables.items():
-                (values,) = self._one(f"SELECT quantile_cont({column}, {list(QUANTILES)}) FROM {table}")
+                # between numbers and infinity lies no quantile
+                (values,) = self._one(
+                    f"SELECT quantile_cont({column}, {list(QUANTILES)}) FILTER (WHERE isfinite({column})) FROM {table}"
+                )
                 if values is not None:
                     named = {f"{q:g}": value for q, value in zip(QUANTILES, values, strict=True)}
                     found.setdefault(name, {})[when] = named

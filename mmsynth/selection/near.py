@@ -15,6 +15,7 @@ import pyarrow as pa
 from mmsynth.errors import RecipeError
 from mmsynth.neighbours import captions, embeddings, groups, hashes
 from mmsynth.neighbours.chunks import Pairs
+from mmsynth.selection.arrays import shard_arrays
 from mmsynth.selection.rows import TABLE, Rows
 from mmsynth.shards.writer import array_path
 
@@ -29,8 +30,9 @@ _CHECKS: dict[str, Callable[[], None]] = {
 _FILES = {"hash": ("phash", "perceptual_hash"), "embedding": ("image", "clip --set embeddings=true")}
 
 
-def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> pa.Table:
-    """Of `kept`: each row that goes, and the one that stays for it: `run_number`, `key`, `stays_run`, `stays`.
+def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> tuple[pa.Table, int]:
+    """Of `kept`: each row that goes, and the one that stays for it: `run_number`, `key`, `stays_run`, `stays`; and how
+    many rows have no hash to compare (flat pictures), where hashes are compared.
 
     `bounds` says what is compared (all pairs that any of them finds are joined) and how near is near. The row with the
     best `value` stays, of equals the one whose key comes first. Raises RecipeError where a run has no such files,
@@ -44,7 +46,7 @@ def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> pa.Table:
     numbers = groups.group_numbers(len(left.keys), found)
     stays = groups.who_stays(numbers, left.values, left.keys)
     gone = np.flatnonzero(stays != np.arange(len(stays)))
-    return pa.table(
+    gone_for = pa.table(
         {
             "run_number": left.runs[gone],
             "key": [left.keys[i] for i in gone],
@@ -52,6 +54,7 @@ def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> pa.Table:
             "stays": [left.keys[i] for i in stays[gone]],
         }
     )
+    return gone_for, left.without_hash
 
 
 class _Left:
@@ -59,31 +62,34 @@ class _Left:
 
     def __init__(self, rows: Rows, *, with_captions: bool) -> None:
         self._folders = rows.runs
-        # the place among the kept samples of its shard, which is the row in the files of arrays
-        places = (
-            "SELECT run_number, shard, key, caption, "
-            "row_number() OVER (PARTITION BY run_number, shard ORDER BY tar_start) - 1 AS row_in_shard "
-            f"FROM {TABLE} WHERE status = 'success'"
-        )
-        caption = ", caption" if with_captions else ""
+        texts = f"JOIN (SELECT run_number, shard, key, caption FROM {TABLE}) AS texts USING (run_number, shard, key)"
         found: dict[str, Any] = rows.run(
-            f"SELECT run_number, shard, row_in_shard, key, value{caption} FROM kept "
-            f"JOIN ({places}) AS places USING (run_number, shard, key) ORDER BY run_number, shard, row_in_shard"
+            f"SELECT run_number, shard, tar_start, key, value{', caption' if with_captions else ''} "
+            f"FROM kept {texts if with_captions else ''} ORDER BY run_number, shard, tar_start"
         ).fetchnumpy()
         self.runs: npt.NDArray[np.int64] = found["run_number"].astype(np.int64)
         self._shards = found["shard"].astype(np.int64)
-        self._rows_in_shard = found["row_in_shard"].astype(np.int64)
+        self._starts = found["tar_start"].astype(np.int64)
         self.keys: list[str] = found["key"].tolist()
         self.values = np.ma.filled(found["value"].astype(np.float64), np.nan)
-        texts = found["caption"].tolist() if with_captions else []
-        self._captions = [text or "" for text in texts]
+        captions_found = found["caption"].tolist() if with_captions else []
+        self._captions = [text or "" for text in captions_found]
+        #: flat pictures, which no hash can tell apart
+        self.without_hash = 0
 
     def pairs(self, what: str, bound: float) -> Iterator[Pairs]:
         if what == "caption":
             return captions.iter_pairs(self._captions, bound)
         if what == "hash":
-            return hashes.iter_pairs(self._arrays(what).astype(np.uint64), int(bound))
+            return self._by_hash(int(bound))
         return embeddings.iter_pairs(self._arrays(what), bound)
+
+    def _by_hash(self, distance: int) -> Iterator[Pairs]:
+        """Of those that have a hash."""
+        found = self._arrays("hash").astype(np.uint64)
+        those = np.flatnonzero(found != hashes.NO_HASH)
+        self.without_hash = len(found) - len(those)
+        return (those[pairs] for pairs in hashes.iter_pairs(found[those], distance))
 
     def _arrays(self, what: str) -> npt.NDArray[Any]:
         """[rows, …], from the files of every shard that has rows left."""
@@ -98,9 +104,8 @@ class _Left:
         run, shard = self._folders[int(self.runs[start])], int(self._shards[start])
         path = array_path(Path(run), shard, name)
         try:
-            whole = np.load(path, mmap_mode="r", allow_pickle=False)
-            return np.asarray(whole[self._rows_in_shard[start:end]])
-        except FileNotFoundError as error:
+            return shard_arrays(Path(run), shard).of(name, self._starts[start:end])
+        except KeyError as error:
             raise RecipeError(
                 f"near_duplicates: {run} has no {path.name}, which a filter writes: "
                 f"mmsynth filter {run} OUT --filter {maker}"

@@ -1,8 +1,8 @@
 """The rows of one or more runs as a DuckDB table called `samples`: what `select` decides from and `query` asks.
 
-Columns are those of the parquet files, and: `run` (its folder), `shard` (its number), each score under its own name
-too (`clip` for `score_clip`), `caption_words` and `caption_chars`. A score that is no number counts as none. Knows SQL
-and parquet; does not know what is decided.
+Columns are those of the parquet files, and: `run` (its folder), `shard` (its number), `caption_words`, `caption_chars`,
+and each score under its own name too (`clip` for `score_clip`), unless another column has that name. A score that is no
+number counts as none. Knows SQL and parquet; does not know what is decided.
 """
 
 import re
@@ -20,8 +20,13 @@ if TYPE_CHECKING:
     import duckdb
 
 TABLE = "samples"
+_DERIVED = ("caption_words", "caption_chars")
 _SELECT = re.compile(r"[\s(]*(select|with|from|values)\b", re.IGNORECASE)
 _MEMORY = "1500MB"
+_UNKNOWN_COLUMN = re.compile(
+    r'[Rr]eferenced column "([^"]+)" (?:was )?not found|does not have a column named "([^"]+)"'
+)
+_UNKNOWN_TABLE = re.compile(r'[Rr]eferenced table "([^"]+)" not found|Table with name "?([^"\s]+?)"? does not exist')
 
 
 class Rows:
@@ -73,16 +78,15 @@ class Rows:
         return link
 
     def _view(self, stored: set[str]) -> str:
+        # SQL knows no case: a score called Width would be the picture's width
+        taken = {name.lower() for name in (*stored, *_DERIVED)}
         numbers = "".join(
             f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END AS {alias}, "
             for name in self.scores
             for column in [quoted(SCORE_PREFIX + name)]
             for alias in (column, quoted(name))
+            if alias == column or name.lower() not in taken
         )
-        # a score's own name first hides nothing that the table has already
-        clashes = stored & set(self.scores)
-        if clashes:
-            raise SourceError(f"a score is named as a column of every run: {', '.join(sorted(clashes))}")
         left_out = ["filename", *(SCORE_PREFIX + name for name in self.scores)]
         words = r"len(string_split_regex(trim(caption), '\s+'))"
         return (
@@ -118,8 +122,8 @@ class Rows:
 
         try:
             return self.connection.execute(sql, list(parameters))
-        except duckdb.BinderException as error:
-            raise RecipeError(self._unknown_column(error)) from error
+        except (duckdb.BinderException, duckdb.CatalogException) as error:
+            raise RecipeError(self._unknown_name(error)) from error
         except duckdb.Error as error:
             raise RecipeError(f"the query cannot be run: {_first_line(error)}") from error
 
@@ -137,11 +141,13 @@ class Rows:
                 raise RecipeError(f"{what}: '{expression}' must be one expression")
         self.run(f"SELECT ({expression}) FROM {TABLE} LIMIT 0")
 
-    def _unknown_column(self, error: Exception) -> str:
-        match = re.search(r'[Rr]eferenced column "([^"]+)" (?:was )?not found', str(error))
+    def _unknown_name(self, error: Exception) -> str:
+        if table := _UNKNOWN_TABLE.search(str(error)):
+            return f"there is no table '{table[1] or table[2]}': there is {TABLE}, with {', '.join(self.columns)}"
+        match = _UNKNOWN_COLUMN.search(str(error))
         if match is None:
             return f"the query cannot be run: {_first_line(error)}"
-        name = match[1]
+        name = match[1] or match[2]
         there = f"there is no column '{name}' in {', '.join(map(str, self.runs))}: there are {', '.join(self.columns)}"
         maker = _filter_that_scores(name.removeprefix(SCORE_PREFIX))
         if maker is None:

@@ -7,20 +7,20 @@ Knows where the rows say that a sample lies. Image bytes and other members come 
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 from pydantic import Field, field_validator
 
 from mmsynth.errors import SampleError
 from mmsynth.sample import Sample
 from mmsynth.seeds import rng_for
+from mmsynth.selection.arrays import shard_arrays
 from mmsynth.selection.decision import Decided, Decision
 from mmsynth.selection.rows import Rows
 from mmsynth.shards.files import whole_file, write_json
@@ -39,7 +39,8 @@ class Selection(Source, Decision):
 
     `runs` are output folders of mmsynth. `caption_mix` says for which share of the samples the caption that training
     reads is the synthetic one, the original or the prompt, by each sample's own seed; where a sample has none of
-    that origin it keeps the one it has. Every sample's record says what it was selected by.
+    that origin it keeps the one it has, which the report and selection.json count as `no_original_caption`. Every
+    sample's record says what it was selected by.
     """
 
     runs: tuple[str, ...] = Field(min_length=1)
@@ -49,6 +50,17 @@ class Selection(Source, Decision):
     @classmethod
     def _one_or_many(cls, runs: Any) -> Any:
         return (str(runs),) if isinstance(runs, str | Path) else runs
+
+    @field_validator("runs")
+    @classmethod
+    def _each_run_once(cls, runs: tuple[str, ...]) -> tuple[str, ...]:
+        there: dict[Path, str] = {}
+        for run in runs:
+            place = Path(run).resolve()
+            if place in there:
+                raise ValueError(f"the same run is given twice: {there[place]} and {run}")
+            there[place] = run
+        return runs
 
     @field_validator("caption_mix")
     @classmethod
@@ -96,16 +108,17 @@ class Selection(Source, Decision):
     def _mixed(self, sample: Sample) -> Sample:
         """With the caption that is its turn, and the decision in its record."""
         selected = self.model_dump(mode="json", exclude_defaults=True, include=_DECIDING)
+        source = {**sample.record["source"], "kind": "select"}
         if self.caption_mix is not None:
             origin = self._turn(sample.key)
             texts = [entry["text"] for entry in sample.record.get("captions", ()) if entry.get("origin") == origin]
             selected["caption"] = origin if texts else "kept"
             if texts:
                 sample = replace(sample, caption=texts[-1])
-        return sample.with_record(
-            steps=[*sample.record.get("steps", ()), {"stage": "select", **selected}],
-            source={**sample.record["source"], "kind": "select"},
-        )
+            else:
+                source["mended"] = [*source.get("mended", ()), _missing(origin)]
+        steps = [*sample.record.get("steps", ()), {"stage": "select", **selected}]
+        return sample.with_record(steps=steps, source=source)
 
     def _turn(self, key: str) -> str:
         assert self.caption_mix is not None
@@ -132,9 +145,23 @@ class Selection(Source, Decision):
             "kept": decided.kept,
             "dropped": decided.dropped,
             "without_score": decided.without_score,
+            "without_hash": decided.without_hash,
+            **({} if self.caption_mix is None else {"caption_kept": self._kept_captions(folder)}),
             "quantiles": decided.quantiles,
         }
         write_json(folder / "selection.json", about)
+
+    def _kept_captions(self, folder: Path) -> dict[str, int]:
+        """Why → how many samples kept the caption that they had, for want of one of the origin whose turn it was."""
+        counts: Counter[str] = Counter()
+        for stats in RunFolder(folder).committed.values():
+            for codes, number in stats["mended"].items():
+                counts.update(dict.fromkeys(set(codes.split(",")) & set(map(_missing, ORIGINS)), number))
+        return dict(sorted(counts.items()))
+
+
+def _missing(origin: str) -> str:
+    return f"no_{origin}_caption"
 
 
 @lru_cache(maxsize=4)
@@ -148,20 +175,8 @@ def _state(path: Path) -> tuple[str, int]:
 
 def _arrays_of(runs: tuple[str, ...], run: int, shard: int, start: int) -> dict[str, npt.NDArray[Any]]:
     """What filters kept beside the shard of the sample that starts there in the tar."""
-    starts, arrays = _shard_arrays(Path(runs[run]), shard)
-    alike = _alike(runs)
-    return {name: whole[np.searchsorted(starts, start)] for name, whole in arrays.items() if name in alike}
-
-
-@lru_cache(maxsize=256)
-def _shard_arrays(run: Path, shard: int) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[Any]]]:
-    """Where the kept samples of a shard start in its tar, and its arrays, mapped into memory."""
-    files = sorted(run.glob(f"{shard:05d}_*.npy"))
-    if not files:
-        return np.empty(0, dtype=np.int64), {}
-    starts = pq.read_table(run / f"{shard:05d}.parquet", columns=["tar_start"])["tar_start"].drop_null().to_numpy()
-    prefix = f"{shard:05d}_"
-    return starts, {f.stem.removeprefix(prefix): np.load(f, mmap_mode="r", allow_pickle=False) for f in files}
+    there, alike = shard_arrays(Path(runs[run]), shard), _alike(runs)
+    return {name: there.of(name, start) for name in there.arrays if name in alike}
 
 
 @lru_cache(maxsize=4)
@@ -169,7 +184,7 @@ def _alike(runs: tuple[str, ...]) -> frozenset[str]:
     """Names of the arrays that are of one type and shape in all runs that have them: others cannot lie together."""
     kinds: dict[str, set[tuple[Any, ...]]] = {}
     for run in runs:
-        for name, whole in _shard_arrays(Path(run), min(RunFolder(run).committed, default=0))[1].items():
+        for name, whole in shard_arrays(Path(run), min(RunFolder(run).committed, default=0)).arrays.items():
             kinds.setdefault(name, set()).add((whole.dtype.str, whole.shape[1:]))
     return frozenset(name for name, found in kinds.items() if len(found) == 1)
 

@@ -3,39 +3,46 @@
 import hashlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 _PART = ".part"
+_SHARD = re.compile(r"^\.(\d{5,})[._]")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file opened for writing under a temporary name, renamed to `path` when the block ends without an error."""
-    part = part_name(path)
-    with part.open("wb") as file:
-        yield file
-        flush_to_disk(file)
-    part.replace(path)
+    """A file opened for writing and reading under a temporary name, renamed to `path` when the block ends well.
 
-
-def part_name(path: Path) -> Path:
-    """The temporary name: hidden, so that no reader's `*.tar` takes it."""
-    return path.with_name(f".{path.name}{_PART}")
-
-
-def remove_parts(folder: Path) -> None:
-    """Remove what an interrupted run left half written."""
-    for part in folder.glob(f".*{_PART}"):
+    The temporary name is hidden, so that no reader's `*.tar` takes it, and no other process has the same.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
+    try:
+        with part.open("w+b") as file:
+            yield file
+            flush_to_disk(file)
+        part.replace(path)
+    except BaseException:
         part.unlink(missing_ok=True)
+        raise
 
 
-def digest_of(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def remove_parts(folder: Path, share: tuple[int, int] | None = None) -> None:
+    """Remove what an interrupted run left half written; with `share` (number, of how many) only of those shards."""
+    for part in folder.glob(f".*{_PART}"):
+        shard = _SHARD.match(part.name)
+        if share is None or (shard and int(shard[1]) % share[1] == share[0]):
+            part.unlink(missing_ok=True)
+
+
+def digest_of(file: IO[bytes]) -> str:
+    """sha256 of a file that is open for reading, from its start, in hex."""
+    file.seek(0)
+    return hashlib.file_digest(cast(BinaryIO, file), "sha256").hexdigest()
 
 
 def flush_to_disk(file: IO[bytes]) -> None:
@@ -54,8 +61,32 @@ def flush_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def json_bytes(data: Any) -> bytes:
+    return (json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def sealed(data: dict[str, Any]) -> dict[str, Any]:
+    """`data` with the sum of its own content, by which `unsealed` sees whether it is whole."""
+    return {**data, "sum": _sum(data)}
+
+
+def unsealed(text: bytes) -> dict[str, Any] | None:
+    """The sealed JSON in `text`, or None if it is not as it was written."""
+    try:
+        data = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(data, dict) or data.get("sum") != _sum({name: data[name] for name in data if name != "sum"}):
+        return None
+    return data
+
+
+def _sum(data: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(data, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
 def write_json(path: Path, data: Any) -> None:
     """`data` as indented JSON, whole or not at all."""
     with whole_file(path) as file:
-        file.write((json.dumps(data, indent=2, ensure_ascii=False) + "\n").encode())
+        file.write(json_bytes(data))
     flush_folder(path.parent)

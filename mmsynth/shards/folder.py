@@ -3,59 +3,71 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from mmsynth.engine.items import Block
 from mmsynth.errors import OutputError
 from mmsynth.recipe import Recipe
-from mmsynth.shards.files import remove_parts, write_json
+from mmsynth.shards.files import json_bytes, unsealed
+from mmsynth.shards.storage import local_path, storage_at, text_of
 
 _STATS = re.compile(r"^(\d{5,})_stats\.json$")
 _PACKAGES = ("mmsynth", "numpy", "pillow", "webdataset", "torch", "transformers", "diffusers", "open_clip_torch")
 
 
 class RunFolder:
-    """An output folder. `committed` maps the index of each finished block to its stats."""
+    """An output folder, here or at a URL. `committed` maps the index of each finished block to its stats."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.storage = storage_at(path)
+        self._names = set(self.storage.names())
+        #: shards whose stats are not as they were written: they count as not there
+        self.damaged: list[int] = []
         self.committed: dict[int, dict[str, Any]] = self._read_stats()
 
     @property
-    def run_json(self) -> Path:
-        return self.path / "run.json"
+    def path(self) -> Path:
+        """The local folder. Raises OutputError where the run lies at a URL."""
+        return local_path(self.storage)
+
+    @property
+    def shown(self) -> str:
+        """The folder as messages name it."""
+        return self.storage.shown
 
     def description(self) -> dict[str, Any]:
         """What run.json says. Raises OutputError if there is none."""
         try:
-            data = json.loads(self.run_json.read_text(encoding="utf-8"))
+            data = json.loads(text_of(self.storage, "run.json"))
         except FileNotFoundError as error:
-            raise OutputError(f"{self.path} holds no mmsynth run: there is no run.json in it") from error
+            raise OutputError(f"{self.shown} holds no mmsynth run: there is no run.json in it") from error
         except (OSError, ValueError) as error:
-            raise OutputError(f"{self.run_json} cannot be read: {error}") from error
+            raise OutputError(f"run.json of {self.shown} cannot be read: {error}") from error
         if not isinstance(data, dict) or "recipe" not in data:
-            raise OutputError(f"{self.run_json} was not written by mmsynth")
+            raise OutputError(f"run.json of {self.shown} was not written by mmsynth")
         return data
 
     @property
     def is_finished(self) -> bool:
         """The indexes are written last of all."""
-        return (self.path / "index.json").exists()
+        return "index.json" in self._names
 
-    def start(self, recipe: Recipe, device: str) -> None:
-        """Make the folder this recipe's own, or go on in it. Raises OutputError if it is another's."""
-        if self.run_json.exists():
+    def start(self, recipe: Recipe, device: str, share: tuple[int, int] | None = None) -> None:
+        """Make the folder this recipe's own, or go on in it. Raises OutputError if it is another's.
+
+        `share` (number, of how many) says which shards are this process's, where others write to the folder too.
+        """
+        if "run.json" in self._names:
             self._refuse_another(recipe)
-        elif self.path.exists() and any(not p.name.startswith(".") for p in self.path.iterdir()):
-            raise OutputError(f"{self.path} is not empty and holds no mmsynth run: choose another output folder")
-        self.path.mkdir(parents=True, exist_ok=True)
-        remove_parts(self.path)
+        elif any(not name.startswith(".") for name in self._names):
+            raise OutputError(f"{self.shown} is not empty and holds no mmsynth run: choose another output folder")
+        self.storage.make()
+        self.storage.clear(share)
         for name in ("index.json", "sizes.json"):
-            (self.path / name).unlink(missing_ok=True)
+            self.storage.remove(name)
+            self._names.discard(name)
         self._write_run_json(recipe, device, models=[])
 
     def is_committed(self, block: Block) -> bool:
@@ -68,49 +80,43 @@ class RunFolder:
 
     def finish(self, recipe: Recipe, device: str) -> None:
         """Write run.json with the models that were used, and the indexes of all shards."""
-        in_order = sorted(self.committed.items())
-        shards = [(f"{i:05d}.tar", stats) for i, stats in in_order if stats["successes"]]
-        models = {tuple(sorted(model.items())): model for _, stats in in_order for model in stats["models"]}
+        in_order = [stats for _, stats in sorted(self.committed.items())]
+        models = {tuple(sorted(model.items())): model for stats in in_order for model in stats["models"]}
         self._write_run_json(recipe, device, list(models.values()))
-        write_json(self.path / "sizes.json", {name: stats["successes"] for name, stats in shards})
+        for name, data in self.indexes().items():
+            self._write_json(name, data)
+
+    def indexes(self) -> dict[str, Any]:
+        """Name → content of the files that list the shards, for open_clip and webdataset; the last one ends a run."""
+        shards = [(f"{i:05d}.tar", stats) for i, stats in sorted(self.committed.items()) if stats["successes"]]
         shardlist = [
             {"url": name, "nsamples": stats["successes"], "filesize": stats["tar_bytes"]} for name, stats in shards
         ]
-        index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shardlist}
-        write_json(self.path / "index.json", index)
+        return {
+            "sizes.json": {name: stats["successes"] for name, stats in shards},
+            "index.json": {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shardlist},
+        }
 
     def add(self, index: int, stats: dict[str, Any]) -> None:
         """A block has been committed."""
         self.committed[index] = stats
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder for this process; the lock goes with the process, however it ends. Raises OutputError."""
-        lock = self.path / ".lock"
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            opened = lock.open("w")
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.path}: {error.strerror or error}") from error
-        with opened as file:
-            if not _try_lock(file):
-                raise OutputError(f"another mmsynth run is writing to {self.path}")
-            try:
-                yield
-            finally:
-                remove_parts(self.path)
-                lock.unlink(missing_ok=True)
-
     def _read_stats(self) -> dict[int, dict[str, Any]]:
+        numbers = {name: int(match[1]) for name in sorted(self._names) if (match := _STATS.match(name))}
         found = {}
-        for path in sorted(self.path.glob("*_stats.json")) if self.path.is_dir() else ():
-            match = _STATS.match(path.name)
-            if match:
-                try:
-                    found[int(match[1])] = json.loads(path.read_text(encoding="utf-8"))
-                except ValueError as error:
-                    raise OutputError(f"{path} is damaged: remove it to make this shard again") from error
+        for name, data in self.storage.read_all(list(numbers)).items():
+            stats = unsealed(data)
+            if stats is None:
+                self.damaged.append(numbers[name])
+            else:
+                found[numbers[name]] = stats
         return found
+
+    def _write_json(self, name: str, data: Any) -> None:
+        with self.storage.writing(name) as file:
+            file.write(json_bytes(data))
+        self.storage.settle()
+        self._names.add(name)
 
     def _refuse_another(self, recipe: Recipe) -> None:
         there = self.description()
@@ -119,7 +125,7 @@ class RunFolder:
         differences = _differences(there.get("identity", {}), recipe.identity())
         said = "; ".join(differences[:4]) or "the recipe"
         raise OutputError(
-            f"{self.path} holds the run of another recipe, which differs in {said}: choose another folder"
+            f"{self.shown} holds the run of another recipe, which differs in {said}: choose another folder"
         )
 
     def _write_run_json(self, recipe: Recipe, device: str, models: list[dict[str, str]]) -> None:
@@ -134,7 +140,7 @@ class RunFolder:
             "models": models,
             "versions": {"python": sys.version.split()[0], **_versions()},
         }
-        write_json(self.run_json, description)
+        self._write_json("run.json", description)
 
 
 def _versions() -> dict[str, str]:
@@ -163,15 +169,3 @@ def _differences(there: Any, here: Any, where: str = "") -> list[str]:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        import fcntl
-    except ImportError:  # not on Windows; two runs in one folder are then the user's own care
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +15,13 @@ import pyarrow.parquet as pq
 from mmsynth.errors import SampleError
 from mmsynth.shards.files import digest_of
 from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.storage import Storage, text_of
 from mmsynth.sources import tar
 from mmsynth.sources.members import grouped, sample_of
 
+_CHANGED = "has changed since it was written"
+#: the number of what belongs to no shard
+_NO_SHARD = -1
 _COLUMNS = ["key", "status", "sha256", "tar_start", "tar_stop"]
 
 
@@ -36,55 +39,74 @@ class Damage:
 
 def damages(folder: RunFolder) -> Iterator[Damage]:
     """What is wrong, shard by shard, at most one a file; a run that has more shards to write is not damaged by that."""
-    for index in sorted({*folder.committed, *_shards_in_index(folder)}):
+    listed, wrong_indexes = _indexes(folder)
+    for index in sorted({*folder.committed, *folder.damaged, *listed}):
         stats = folder.committed.get(index)
         if stats is None:
-            yield Damage(index, f"{index:05d}_stats.json", "is not there")
+            is_there = index in folder.damaged
+            yield Damage(index, f"{index:05d}_stats.json", _CHANGED if is_there else "is not there")
             continue
-        found = list(_wrong_bytes(folder.path, index, stats))
-        yield from found or _wrong_rows(folder.path, index)
+        found = list(_wrong_bytes(folder.storage, index, stats))
+        yield from found or _wrong_rows(folder.storage, index)
+    for name in wrong_indexes:
+        yield Damage(_NO_SHARD, name, _CHANGED)
 
 
-def _shards_in_index(folder: RunFolder) -> list[int]:
-    """Numbers of the shards that a finished run should have."""
+def _indexes(folder: RunFolder) -> tuple[list[int], list[str]]:
+    """Numbers of the shards that a finished run should have, and index files that do not say what the stats say."""
     if not folder.is_finished:
-        return []
-    index = json.loads((folder.path / "index.json").read_text(encoding="utf-8"))
-    return [int(Path(shard["url"]).stem) for shard in index["shardlist"]]
+        return [], []
+    there = {name: _json_in(folder, name) for name in folder.indexes()}
+    try:
+        listed = [int(shard["url"].partition(".")[0]) for shard in there["index.json"]["shardlist"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        listed = []
+    if folder.damaged or not set(listed) <= set(folder.committed):
+        return listed, []  # where a shard's stats are lost or damaged, that is the damage
+    return listed, [name for name, expected in folder.indexes().items() if there[name] != expected]
 
 
-def _wrong_bytes(folder: Path, index: int, stats: dict[str, Any]) -> Iterator[Damage]:
+def _json_in(folder: RunFolder, name: str) -> Any:
+    try:
+        return json.loads(text_of(folder.storage, name))
+    except (OSError, ValueError):
+        return None
+
+
+def _wrong_bytes(storage: Storage, index: int, stats: dict[str, Any]) -> Iterator[Damage]:
     for name, digest in stats.get("sha256", {}).items():
         try:
-            if digest_of(folder / name) != digest:
-                yield Damage(index, name, "has changed since it was written")
+            with storage.open(name) as file:
+                if digest_of(file) != digest:
+                    yield Damage(index, name, _CHANGED)
         except FileNotFoundError:
             yield Damage(index, name, "is not there")
         except OSError as error:
             yield Damage(index, name, f"cannot be read: {error.strerror or error}")
 
 
-def _wrong_rows(folder: Path, index: int) -> Iterator[Damage]:
+def _wrong_rows(storage: Storage, index: int) -> Iterator[Damage]:
     """The first row whose members are not where it says, or whose image has other bytes."""
-    table, shard = folder / f"{index:05d}.parquet", folder / f"{index:05d}.tar"
+    table, shard = f"{index:05d}.parquet", f"{index:05d}.tar"
     try:
-        rows = pq.read_table(table, columns=_COLUMNS).to_pylist()
+        with storage.open(table) as file:
+            rows = pq.read_table(file, columns=_COLUMNS).to_pylist()
     except (OSError, pa.ArrowException) as error:
-        yield Damage(index, table.name, f"cannot be read: {str(error).partition(chr(10))[0]}")
+        yield Damage(index, table, f"cannot be read: {str(error).partition(chr(10))[0]}")
         return
     kept = [row for row in rows if row["status"] == "success"]
     if not kept:
         return
     try:
-        with shard.open("rb") as file:
+        with storage.open(shard) as file:
             for row in kept:
                 file.seek(row["tar_start"])
-                groups = list(grouped(tar.read(file, row["tar_start"], row["tar_stop"]), shard.name))
-                sample = sample_of(groups[0], row["key"], shard.name) if len(groups) == 1 else None
+                groups = list(grouped(tar.read(file, row["tar_start"], row["tar_stop"]), shard))
+                sample = sample_of(groups[0], row["key"], shard) if len(groups) == 1 else None
                 image = getattr(sample, "image", None)
                 digest = hashlib.sha256(image.data).hexdigest() if image is not None else None
                 if len(groups) != 1 or groups[0].name != row["key"] or digest != row["sha256"]:
-                    yield Damage(index, shard.name, f"does not hold {row['key']} as {table.name} says")
+                    yield Damage(index, shard, f"does not hold {row['key']} as {table} says")
                     return
     except (OSError, SampleError) as error:
-        yield Damage(index, shard.name, f"cannot be read: {error}")
+        yield Damage(index, shard, f"cannot be read: {error}")

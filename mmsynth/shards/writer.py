@@ -10,11 +10,12 @@
 
 import hashlib
 import json
+import tarfile
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +25,8 @@ import pyarrow.parquet as pq
 from mmsynth.engine.items import Block, Item
 from mmsynth.errors import ImageError
 from mmsynth.sample import Sample
-from mmsynth.shards.files import digest_of, flush_folder, flush_to_disk, part_name, whole_file, write_json
-
-if TYPE_CHECKING:
-    from webdataset.writer import TarWriter
+from mmsynth.shards.files import digest_of, json_bytes, sealed
+from mmsynth.shards.storage import Storage
 
 SCORE_PREFIX = "score_"
 
@@ -35,25 +34,23 @@ SCORE_PREFIX = "score_"
 class ShardWriter:
     """Writes one block. Use `add` for each item, then `commit`; `abandon` leaves nothing behind."""
 
-    def __init__(self, folder: Path, block: Block, scores: Sequence[str], models: Sequence[dict[str, str]]) -> None:
-        self._folder, self._block, self._scores, self._models = folder, block, tuple(scores), list(models)
+    def __init__(self, to: Storage, block: Block, scores: Sequence[str], models: Sequence[dict[str, str]]) -> None:
+        self._storage, self._block, self._scores, self._models = to, block, tuple(scores), list(models)
         self._rows: list[dict[str, Any]] = []
         #: name → row → array
         self._arrays: dict[str, dict[int, npt.NDArray[np.generic]]] = {}
         self._counts: dict[str, Counter[str]] = {"success": Counter(), "dropped": Counter(), "failed": Counter()}
-        self._tar_path = folder / f"{block.index:05d}.tar"
-        self._file: IO[bytes] | None = None
-        self._tar: TarWriter | None = None
+        #: file → sha256 of what this shard consists of, for `mmsynth verify`
+        self._digests: dict[str, str] = {}
+        self._open = ExitStack()
+        self._tar: IO[bytes] | None = None
 
     def add(self, item: Item) -> None:
         """Write a kept sample's members, and the row of any item."""
         members = encode_members(item.sample, item) if item.is_live and item.sample is not None else None
         row = _row(item, self._scores)
         if members is not None:
-            tar = self._open_tar()
-            row["tar_start"] = tar.tarstream.offset
-            tar.write({"__key__": item.key, **members})
-            row["tar_stop"] = tar.tarstream.offset
+            row["tar_start"], row["tar_stop"] = self._write_members(item.key, members)
             self._note_arrays(item)
         self._rows.append(row)
         self._counts[item.status][item.reason or "success"] += 1
@@ -62,47 +59,55 @@ class ShardWriter:
         """Put tar, arrays, parquet and stats in their places, in this order; gives the stats."""
         tar_bytes = self._close_tar()
         self._write_arrays()
-        with whole_file(self._folder / f"{self._block.index:05d}.parquet") as file:
+        with self._writing(self._named(".parquet")) as file:
             pq.write_table(pa.Table.from_pylist(self._rows, schema=_schema(self._scores)), file, compression="zstd")
-        stats = self._stats(tar_bytes) | {"sha256": self._digests()}
-        flush_folder(self._folder)
-        write_json(self._folder / f"{self._block.index:05d}_stats.json", stats)
+        self._storage.settle()
+        stats = self._stats(tar_bytes)
+        with self._storage.writing(self._named("_stats.json")) as file:
+            file.write(json_bytes(sealed(stats)))
+        self._storage.settle()
         return stats
 
     def abandon(self) -> None:
         """Remove what has been written of this block."""
-        if self._tar is not None and self._file is not None:
-            self._tar.close()
-            self._file.close()
-            part_name(self._tar_path).unlink(missing_ok=True)
+        if self._tar is not None:
+            reason = InterruptedError("the block is abandoned")
+            self._open.__exit__(type(reason), reason, None)
 
-    def _open_tar(self) -> "TarWriter":
+    def _named(self, ending: str) -> str:
+        return f"{self._block.index:05d}{ending}"
+
+    @contextmanager
+    def _writing(self, name: str) -> Iterator[IO[bytes]]:
+        with self._storage.writing(name) as file:
+            yield file
+            self._digests[name] = digest_of(file)
+
+    def _write_members(self, key: str, members: dict[str, bytes]) -> tuple[int, int]:
+        """Append them to the tar; gives where they start and stop in it."""
         if self._tar is None:
-            from webdataset.writer import TarWriter  # imports torch, where there is one
-
-            self._file = part_name(self._tar_path).open("wb")
-            # a fixed time and GNU's format: the same bytes on every run, and names of any length
-            self._tar = TarWriter(self._file, encoder=False, mtime=0.0, format="GNU_FORMAT")
-        return self._tar
+            self._tar = self._open.enter_context(self._writing(self._named(".tar")))
+        start = self._tar.tell()
+        # members of one key must be adjacent, or readers split the sample
+        for extension, data in sorted(members.items()):
+            # GNU's format has names of any length; no time and no owner: the same bytes on every run
+            header = tarfile.TarInfo(f"{key}.{extension}")
+            header.size, header.mode = len(data), 0o444
+            self._tar.write(header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+            self._tar.write(data)
+            self._tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+        return start, self._tar.tell()
 
     def _close_tar(self) -> int:
         """The tar's size; a block of which nothing was kept has no tar, since some readers stop at an empty one."""
-        if self._tar is None or self._file is None:
-            self._tar_path.unlink(missing_ok=True)
+        if self._tar is None:
+            self._storage.remove(self._named(".tar"))
             return 0
-        self._tar.close()
-        flush_to_disk(self._file)
-        self._file.close()
-        part_name(self._tar_path).replace(self._tar_path)
-        return self._tar_path.stat().st_size
-
-    def _digests(self) -> dict[str, str]:
-        """File → sha256 of what this shard consists of, for `mmsynth verify`."""
-        number = f"{self._block.index:05d}"
-        names = [f"{number}.tar"] if self._tar is not None else []
-        paths = [self._folder / name for name in (*names, f"{number}.parquet")]
-        paths += [array_path(self._folder, self._block.index, name) for name in self._arrays]
-        return {path.name: digest_of(path) for path in paths}
+        self._tar.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._tar.write(bytes(-self._tar.tell() % tarfile.RECORDSIZE))
+        size = self._tar.tell()
+        self._open.close()
+        return size
 
     def _note_arrays(self, item: Item) -> None:
         """To be called before the item is counted: its row is the number of those kept before it."""
@@ -116,7 +121,7 @@ class ShardWriter:
             whole = np.zeros((self._counts["success"].total(), *like.shape), dtype=like.dtype)
             for row, values in found.items():
                 whole[row] = values
-            with whole_file(array_path(self._folder, self._block.index, name)) as file:
+            with self._writing(array_name(self._block.index, name)) as file:
                 np.save(file, whole, allow_pickle=False)
 
     def _stats(self, tar_bytes: int) -> dict[str, Any]:
@@ -133,12 +138,19 @@ class ShardWriter:
             "tar_bytes": tar_bytes,
             "block": self._block.identity,
             "models": self._models,
+            "scores": list(self._scores),
+            "sha256": self._digests,
         }
 
 
+def array_name(shard: int, name: str) -> str:
+    """The file with the arrays called `name` of a shard's kept samples."""
+    return f"{shard:05d}_{name}.npy"
+
+
 def array_path(folder: Path, shard: int, name: str) -> Path:
-    """Where the arrays called `name` of a shard's kept samples are."""
-    return folder / f"{shard:05d}_{name}.npy"
+    """Where that file is."""
+    return folder / array_name(shard, name)
 
 
 def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
+from mmsynth.secrets import without_secrets
 from mmsynth.sources.captions import load_json
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
 from mmsynth.sources.lines import cut_lines, read_lines
-from mmsynth.sources.locations import TAR_ENDINGS, is_remote
+from mmsynth.sources.locations import TAR_ENDINGS, filesystem, is_remote, one_line, path_at
 from mmsynth.sources.tables import TABLE_EXTENSIONS
 
 _SAVED_DATASET = ("state.json", "dataset_dict.json")
@@ -33,9 +34,40 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
 
 def _remote(url: str) -> tuple[str, dict[str, Any]]:
     bare = url.partition("?")[0]
-    if bare.endswith((*TAR_ENDINGS, "/")):
+    if bare.endswith(TAR_ENDINGS):
         return "webdataset", {"path": url}
-    raise SourceError(f"only tars are read from URLs, and {bare} is none: copy it to this machine first")
+    extension = bare.rpartition(".")[2].lower()
+    if extension == "txt":
+        return "prompts", {"path": url}
+    if extension in TABLE_EXTENSIONS:
+        is_prompts = extension in {"jsonl", "ndjson"} and not _PATTERN & set(bare) and _holds_prompts(path_at(url))
+        return "prompts" if is_prompts else "table", {"path": url}
+    if not bare.endswith("/"):
+        tables = ", ".join(f".{name}" for name in TABLE_EXTENSIONS)
+        raise SourceError(
+            f"cannot tell what {without_secrets(bare)} is: known at URLs are folders (with a / at the end), "
+            f"{', '.join(TAR_ENDINGS)}, {tables} and .txt"
+        )
+    return _remote_folder(url), {"path": url}
+
+
+def _remote_folder(url: str) -> str:
+    """By the names in it: tars, images in it or below, tables; tars where it cannot be listed, as on web servers."""
+    if url.startswith(("http://", "https://")):
+        return "webdataset"
+    system, top = filesystem(url)
+    try:
+        names = [path.lower() for path in islice(iter(system.find(top)), _FILES_TO_LOOK_AT)]
+    except Exception as error:
+        raise SourceError(f"cannot list {without_secrets(url)}: {one_line(error)}") from error
+    ours = Counter(name.rpartition(".")[2] for name in names)
+    if any(name.endswith(TAR_ENDINGS) for name in names):
+        return "webdataset"
+    if any(ours[extension] for extension in IMAGE_EXTENSIONS):
+        return "folder"
+    if any(ours[extension] for extension in TABLE_EXTENSIONS):
+        return "table"
+    raise SourceError(f"no images, tars or tables in {without_secrets(url)}")
 
 
 def _file(path: str, there: Path) -> str:

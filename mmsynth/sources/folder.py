@@ -25,6 +25,7 @@ from mmsynth.sources.captions import (
     source_record,
     with_originals,
 )
+from mmsynth.sources.locations import filesystem, is_remote, path_at
 from mmsynth.sources.unique import UniqueKeys
 
 IMAGE_EXTENSIONS = ("bmp", "gif", "jfif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
@@ -55,7 +56,8 @@ class Folder(Source):
             raise SourceError(f"no such folder: {self.path}")
         if not root.is_dir():
             raise SourceError(f"{self.path} is a file, not a folder: give the folder that it is in")
-        if not any(file.extension in self.extensions for file in _files(root, self.recursive)):
+        found = _remote_files if is_remote(str(root)) else _files
+        if not any(file.extension in self.extensions for file in found(root, self.recursive)):
             where = "in it or below" if self.recursive else "directly in it (recursive is off)"
             raise SourceError(f"no images in {self.path}: no file {where} ends in {', '.join(self.extensions)}")
 
@@ -79,11 +81,12 @@ class Folder(Source):
                 yield _sample(root, item)
 
     def _root(self) -> Path:
-        return Path(self.path).expanduser()
+        return path_at(self.path)
 
     def _inputs(self) -> Iterator[dict[str, Any]]:
         """One item for each image and each file that is neither image nor caption, in order."""
-        files = sorted(_files(self._root(), self.recursive), key=lambda file: file.path)
+        found = _remote_files if is_remote(str(self._root())) else _files
+        files = sorted(found(self._root(), self.recursive), key=lambda file: file.path)
         # by extension: stem → path as it is written
         sidecars: dict[str, dict[str, str]] = {extension: {} for extension in _SIDECARS}
         images = set()
@@ -142,6 +145,15 @@ def _files(root: Path, recursive: bool) -> Iterator[_File]:
                     (linked if entry.is_symlink() else folders).append(path)
             else:
                 yield _File(path, None if entry.is_file() else _why_not_a_file(entry))
+
+
+def _remote_files(root: Path, recursive: bool) -> Iterator[_File]:
+    """The same of a folder at a URL, in one listing."""
+    system, top = filesystem(str(root))
+    for path in system.find(top, maxdepth=None if recursive else 1):
+        names = path.removeprefix(top).strip("/").split("/")
+        if not any(name.startswith(".") for name in names) and names[-1].lower() not in _CLUTTER:
+            yield _File("/".join(names))
 
 
 def _why_not_a_file(entry: "os.DirEntry[str]") -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from mmsynth.errors import SourceError
+from mmsynth.secrets import without_secrets
 from mmsynth.sources.tar import Stream
 
 TAR_ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -24,6 +25,16 @@ _TRIES = 4
 
 def is_remote(location: str) -> bool:
     return "://" in location
+
+
+def path_at(location: str) -> Path:
+    """A file or folder here, or at a URL: what universal_pathlib gives for that reads and lists like a Path."""
+    if not is_remote(location) or location.startswith("file://"):
+        return Path(_without_file_scheme(location)).expanduser()
+    from upath import UPath
+
+    filesystem(location)  # its errors say which package is missing
+    return cast(Path, UPath(location))
 
 
 def expand(patterns: Iterable[str]) -> Iterator[str]:
@@ -40,7 +51,9 @@ def _braces(pattern: str) -> list[str]:
     try:
         return list(braceexpand.braceexpand(pattern))
     except ValueError as error:
-        raise SourceError(f"the braces in {pattern} do not match: write it as shards/{{00000..00099}}.tar") from error
+        raise SourceError(
+            f"the braces in {without_secrets(pattern)} do not match: write it as shards/{{00000..00099}}.tar"
+        ) from error
 
 
 def _without_file_scheme(location: str) -> str:
@@ -94,7 +107,7 @@ def shown(location: str) -> str:
 
 def one_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return str(without_secrets(lines[0])) if lines else type(error).__name__
 
 
 def is_plain_file(location: str) -> bool:

@@ -104,7 +104,9 @@ def _keyless(member: Member) -> Group:
 
 def _add(group: Group, member: Member, suffix: str, data: bytes | None) -> None:
     group.members[suffix] = data or b""
-    if member.kind != "file":
+    if member.kind == "large file":
+        group.reason, group.detail = "member_too_large", f"{member.name} has {member.size:,} bytes"
+    elif member.kind != "file":
         group.reason, group.detail = "member_not_a_file", f"{member.name} is a {member.kind}"
     elif data is not None and len(data) < member.size:
         group.reason, group.detail = "broken_tar", f"the tar ends inside {member.name}"

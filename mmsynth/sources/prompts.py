@@ -12,6 +12,7 @@ from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.captions import caption_of, note_key, source_record
 from mmsynth.sources.lines import check_text, cut_lines, read_lines
+from mmsynth.sources.locations import path_at
 from mmsynth.sources.rows import Broken, MendedRow, Row, json_value, key_text
 from mmsynth.sources.tables import json_row
 from mmsynth.sources.unique import UniqueKeys
@@ -83,7 +84,7 @@ class Prompts(Source):
 
     @property
     def _path(self) -> Path:
-        return Path(self.path or "").expanduser()
+        return path_at(self.path or "")
 
     @property
     def _is_jsonl(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from mmsynth.errors import SourceError
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.locations import filesystem, is_remote, path_at
 from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, row_key
 from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
 from mmsynth.sources.unique import UniqueKeys
@@ -86,7 +87,7 @@ class Table(Source):
                 index, row = index + size, row + size
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
-        path, index = Path(payload["table"]), payload["index"]
+        path, index = path_at(payload["table"]), payload["index"]
         if "broken" in payload:
             yield Unreadable(f"{index:09d}", "table_unreadable", payload["broken"], path.name)
             return
@@ -102,7 +103,7 @@ class Table(Source):
         return Columns(self.image, self.caption, self.key)
 
     def _files(self) -> list[Path]:
-        path = Path(self.path).expanduser()
+        path = path_at(self.path)
         if path.is_dir():
             found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and p.is_file()]
             # where formats are mixed, parquet files are the table, and others describe it
@@ -112,6 +113,9 @@ class Table(Source):
                     return files
             return []
         if not path.exists() and any(character in self.path for character in "*?["):
+            if is_remote(self.path):
+                system, pattern = filesystem(self.path)
+                return [path_at(system.unstrip_protocol(name)) for name in sorted(system.glob(pattern))]
             return [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207 - the pattern may be absolute
         return [path]
 

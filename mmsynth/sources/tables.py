@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from mmsynth.errors import SourceError
 from mmsynth.sources.csv_table import CsvTable
 from mmsynth.sources.lines import Span, check_text, cut_lines, json_line, read_lines
+from mmsynth.sources.locations import is_remote
 from mmsynth.sources.rows import Broken, MendedRow, Row
 
 _ROWS_TO_LOOK_AT = 100
@@ -83,7 +84,8 @@ class Parquet:
         import pyarrow.parquet as pq
 
         try:
-            return pq.ParquetFile(self.path, page_checksum_verification=True)
+            there = self.path.open("rb") if is_remote(str(self.path)) else self.path
+            return pq.ParquetFile(there, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{self.path} cannot be read as parquet: {str(error).splitlines()[0]}") from error
 

@@ -16,6 +16,8 @@ _BLOCK = 512
 _CHUNK_BYTES = 2**24
 #: a name longer than this is garbage that looks like a header
 _LONGEST_EXTENSION_BYTES = 2**20
+#: a larger member is not read: a few compressed bytes may become any number
+_LARGEST_MEMBER_BYTES = 2**30
 
 
 class Stream(Protocol):
@@ -33,7 +35,7 @@ class Member:
     start: int
     data: int
     size: int
-    #: "file", "folder", or what else it is: "link", "sparse", "device", …
+    #: "file", "folder", or what else it is: "large file", "link", "sparse file", "device", …
     kind: str
 
     @property
@@ -95,6 +97,8 @@ def _next_member(stream: Stream, start: int) -> Member | None:
             at = position + len(block)
             raise SampleError("broken_tar", f"ends at byte {at} without an end mark: it was cut short")
         if block == _ZEROS:
+            if fields:
+                raise SampleError("broken_tar", f"a header at byte {start} tells of a member that is not there")
             return None
         try:
             header = _header(block)
@@ -123,6 +127,9 @@ _KINDS = {
     tarfile.FIFOTYPE: "pipe",
     tarfile.GNUTYPE_SPARSE: "sparse file",
 }
+
+
+_WITH_DATA = {"file", "sparse file", "large file"}
 
 
 class _Header(NamedTuple):
@@ -156,10 +163,12 @@ def _member(header: _Header, fields: dict[str, str], start: int, data: int) -> M
     size = int(fields["size"]) if fields.get("size", "").isdecimal() else header.size
     name = fields.get("path", header.name)
     kind = "folder" if name.endswith("/") else _KINDS.get(header.type, "file")
+    if kind == "file" and size > _LARGEST_MEMBER_BYTES:
+        kind = "large file"
     if any(field.startswith("GNU.sparse") for field in fields):
         kind = "sparse file"
     # links and devices have no data, whatever their size says
-    return Member(name, start, data, size if kind in {"file", "sparse file"} else 0, kind)
+    return Member(name, start, data, size if kind in _WITH_DATA else 0, kind)
 
 
 def _extension_fields(kind: bytes, payload: bytes) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.sample import Sample
+from mmsynth.secrets import without_secrets
 from mmsynth.sources import tar
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.locations import expand, filesystem, is_plain_file, is_remote, one_line, opened, shown
@@ -26,7 +27,7 @@ class WebDataset(Source):
 
     def check(self) -> None:
         tars = self._tars()
-        patterns = ", ".join(self._patterns)
+        patterns = without_secrets(", ".join(self._patterns))
         if not tars:
             raise SourceError(f"no tars at {patterns}: no file there ends in .tar, .tar.gz or .tgz")
         missing = [location for location in tars if not is_remote(location) and not Path(location).is_file()]

@@ -1,6 +1,6 @@
 """Near-duplicates of real photographs: recall and precision for each kind of change, and the time to group 200,000.
 
-Run by hand: python -m tests.benchmarks.bench_near_duplicates [--hashes 200000] [--model nano]
+Run by hand: python -m tests.benchmarks.bench_near_duplicates [--hashes 200000] [--model nano] [--only embedding]
 
 The base pictures are tiles of at least 96 pixels, cut side by side, never overlapping, out of the photographs that
 scikit-image and scikit-learn carry (without its drawings and scans); tiles with hardly any content (flat sky) are left out. Each tile is changed in
@@ -13,6 +13,7 @@ import argparse
 import io
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,7 +44,9 @@ NO_PHOTOGRAPHS = {
     "text",
 }
 DISTANCES = (4, 6, 8, 10, 12)
-COSINES = (0.9, 0.95, 0.98)
+COSINES = (0.9, 0.95, 0.98, 0.99, 0.995)
+#: of the benchmark, by their names in the JSON
+PARTS = ("by_hash", "grouping", "by_embedding")
 
 
 def tiles() -> list[Picture]:
@@ -102,12 +105,16 @@ def judged(pairs: np.ndarray[Any, Any], n: int) -> dict[str, float]:
 
 
 def by_hash(base: list[Picture]) -> dict[str, Any]:
-    own = [hashes.hash_of(tile) for tile in base]
+    own = [hashed(tile) for tile in base]
     found: dict[str, Any] = {}
     for name, change in CHANGES.items():
-        both = np.array(own + [hashes.hash_of(change(tile)) for tile in base], dtype=np.uint64)
+        both = np.array(own + [hashed(change(tile)) for tile in base], dtype=np.uint64)
         found[name] = {d: judged(all_within(both, d, mirrored=name == "mirrored"), len(base)) for d in DISTANCES}
     return found
+
+
+def hashed(picture: Picture) -> int:
+    return hashes.hash_of(picture) or hashes.NO_HASH
 
 
 def all_within(values: hashes.Hashes, distance: int, *, mirrored: bool) -> np.ndarray[Any, Any]:
@@ -174,34 +181,44 @@ def show(title: str, found: dict[str, Any], bounds: tuple[float, ...]) -> None:
         print(f"{name:30}" + "".join(f"{row[b]['recall']:9.3f}{row[b]['precision']:7.3f}" for b in bounds))
 
 
-def save(result: dict[str, Any]) -> None:
+def file_of_results() -> Path:
     folder = Path(__file__).parent
-    folder = folder / "results" if (folder / "results").is_dir() else folder
-    (folder / "bench_near_duplicates.json").write_text(json.dumps(result, indent=2) + "\n")
+    return (folder / "results" if (folder / "results").is_dir() else folder) / "bench_near_duplicates.json"
+
+
+def save(**parts: Any) -> None:
+    """Beside what other parts of the benchmark have found; each says how it was run, and how busy the machine was."""
+    file = file_of_results()
+    earlier = json.loads(file.read_text()) if file.is_file() else {}
+    command = " ".join(["python -m tests.benchmarks.bench_near_duplicates", *sys.argv[1:]])
+    runs = earlier.get("runs", {})
+    for part in parts.keys() & set(PARTS):
+        runs[part] = {"command": command, "load_average": round(os.getloadavg()[0], 1)}
+    file.write_text(json.dumps({**earlier, **parts, "runs": runs}, indent=2) + "\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hashes", type=int, default=200_000)
-    parser.add_argument("--model", default="nano", help="CLIP model to embed with; none leaves it out")
+    parser.add_argument("--model", default="nano", help="CLIP model to embed with")
+    parser.add_argument("--only", nargs="+", choices=[part.removeprefix("by_") for part in PARTS], help="not all parts")
     given = parser.parse_args()
+    wanted = given.only or [part.removeprefix("by_") for part in PARTS]
     base = tiles()
-    result: dict[str, Any] = {
-        "base_pictures": len(base),
-        "tile_px": TILE,
-        "photographs": len(photographs()) - len(NO_PHOTOGRAPHS),
-        "load_average": os.getloadavg()[0],
-        "by_hash": by_hash(base),
-    }
-    print(f"{len(base)} tiles of {TILE} px out of {result['photographs']} photographs")
-    show("hash, bits", result["by_hash"], DISTANCES)
-    result["grouping"] = timed_grouping(given.hashes)
-    print(json.dumps(result["grouping"], indent=2))
-    save(result)
-    if given.model != "none":
-        result["by_embedding"] = {"model": given.model, **by_embedding(base, given.model)}
-        show(f"embedding by {given.model}", {k: v for k, v in result["by_embedding"].items() if k != "model"}, COSINES)
-        save(result)
+    about = {"base_pictures": len(base), "tile_px": TILE, "photographs": len(photographs()) - len(NO_PHOTOGRAPHS)}
+    print(f"{len(base)} tiles of {TILE} px out of {about['photographs']} photographs")
+    if "hash" in wanted:
+        found = by_hash(base)
+        show("hash, bits", found, DISTANCES)
+        save(**about, by_hash=found)
+    if "grouping" in wanted:
+        grouping = timed_grouping(given.hashes)
+        print(json.dumps(grouping, indent=2))
+        save(**about, grouping=grouping)
+    if "embedding" in wanted:
+        found = by_embedding(base, given.model)
+        show(f"embedding by {given.model}", found, COSINES)
+        save(**about, by_embedding={"model": given.model, **found})
 
 
 if __name__ == "__main__":

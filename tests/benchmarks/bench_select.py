@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 import mmsynth as mm
 from mmsynth.selection import Decision, Rows
-from mmsynth.shards.files import write_json
+from mmsynth.shards.files import sealed, write_json
 from mmsynth.shards.folder import RunFolder
 
 DECISIONS: dict[str, dict[str, Any]] = {
@@ -93,7 +93,8 @@ def write_table(folder: Path, n: int) -> None:
             }
         )
         pq.write_table(table, folder / f"{index:05d}.parquet", compression="zstd")
-        write_json(folder / f"{index:05d}_stats.json", {"successes": size, "models": [], "tar_bytes": 0})
+        stats = sealed({"successes": size, "models": [], "tar_bytes": 0})
+        write_json(folder / f"{index:05d}_stats.json", stats)
 
 
 if __name__ == "__main__":

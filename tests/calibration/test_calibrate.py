@@ -95,6 +95,16 @@ def test_intervals_hold_the_truth_of_overlapping_scores(share: float) -> None:
     assert np.mean(inside) >= 0.8
 
 
+@pytest.mark.parametrize(("share", "apart"), [(0.0, 1.0), (0.1, 1.0), (0.2, 1.5), (0.4, 2.0)])
+def test_where_scores_overlap_the_noise_is_at_most_what_is_said_and_the_precision_at_least(
+    share: float, apart: float
+) -> None:
+    found, pairs, good = normal(share, apart)
+    assert found.noise >= share - 0.01
+    for threshold in (0.0, 1.0, 2.0):
+        assert found.at(threshold)["precision"] <= good[pairs >= threshold].mean() + 0.02
+
+
 def test_the_threshold_for_a_precision_is_the_lowest_that_keeps_it() -> None:
     found, pairs, good = normal(0.3, 4.0)
     threshold = found.threshold_for(0.95)
@@ -123,7 +133,7 @@ def test_every_image_and_every_caption_is_a_negative_once_and_none_is_its_own(tm
 
 def test_almost_true_captions_are_judged_where_there_are_some(tmp_path: Path) -> None:
     pipeline = mm.scenes(60, seed=2).render("scenes").caption("facts")
-    pipeline = pipeline.caption("examples.nano.hard_negatives:HardNegativeCaptions").filter("clip", model="nano")
+    pipeline = pipeline.caption("negatives").filter("clip", model="nano")
     pipeline.write(tmp_path / "run")
     scored = score_run(str(tmp_path / "run"), "clip")
     assert {"colour", "count", "shape"} <= scored.hard.keys()
@@ -135,6 +145,7 @@ def test_the_command_tells_writes_and_draws(tmp_path: Path, capsys: pytest.Captu
     folder = scored_run(tmp_path / "run", 0.2, n=120)
     assert run(["calibrate", str(folder), "--precision", "0.9", "--out", str(tmp_path / "out")]) == 0
     told = " ".join(capsys.readouterr().out.split())
+    assert "at most about" in told
     assert "of the pairs are mismatched themselves" in told
     assert "for a precision of 0.9: --where" in told
     written = json.loads((tmp_path / "out/calibration.json").read_text())

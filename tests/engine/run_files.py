@@ -15,6 +15,11 @@ def digests(folder: Path) -> dict[str, str]:
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(folder.iterdir()) if p.is_file()}
 
 
+def shard_digests(folder: Path) -> dict[str, str]:
+    """The same without run.json, which names the folder."""
+    return {name: digest for name, digest in digests(folder).items() if name != "run.json"}
+
+
 def rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of all parquet files, in order."""
     return [row for path in sorted(folder.glob("*.parquet")) for row in pq.read_table(path).to_pylist()]

@@ -55,3 +55,14 @@ class Dies(Captioner):
             left[0].unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         return [sample.with_caption("alive") for sample in batch]
+
+
+class TellsItsProcess(Slow):
+    """Slow, and leaves a file named by its process's number in a folder."""
+
+    speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "seconds", "folder"})
+    folder: str
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        (Path(self.folder) / str(os.getpid())).touch()
+        return super().process(batch)

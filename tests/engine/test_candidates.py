@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import Field
 
 import mmsynth as mm
 from mmsynth.errors import RecipeError
@@ -67,7 +69,7 @@ def test_a_dropped_candidate_cannot_be_chosen_and_a_group_may_end_without_one(tm
 class Scores(mm.Filter):
     """Writes what it is given, number or not, for the first candidate; 0.5 for the others."""
 
-    first: str | float | None
+    first: str | Annotated[float, Field(allow_inf_nan=True)] | None
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         return [

@@ -40,6 +40,20 @@ def clip_folder(clip_folders: dict[str, Path]) -> Path:
     return clip_folders["clip"]
 
 
+def save_full_size(folder: Path, architecture: str) -> Path:
+    """One of open_clip's own models with the random weights it has at birth."""
+    import open_clip
+    import torch
+    from open_clip.push_to_hf_hub import save_config_for_hf
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    model = open_clip.create_model(architecture)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    save_config_for_hf(model, folder / "open_clip_config.json", open_clip.get_model_config(architecture))
+    return folder
+
+
 def save_clip(folder: Path, changes: dict[str, Any]) -> Path:
     import open_clip
     import torch

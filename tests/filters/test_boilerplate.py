@@ -23,6 +23,9 @@ GOOD = [
     "A user manual lies on a desk",
     "Cannon fired at the castle",
     "A 35 mm film roll and 1/2 cup of flour",
+    "an iso 9001 certificate on a wall, ISO 14001 and ISO 216",
+    "OK, a girl waves",
+    "Sure, the cat sleeps",
     "A sign up on the wall of a shop",
     "一只红色的狗坐在草地上",
 ]
@@ -32,6 +35,9 @@ BAD = {
     "No image was provided. Please upload an image.": ["refusal"],
     "I'm unable to view the picture": ["refusal"],
     "Sure, here is a caption: a dog": ["preamble"],
+    "OK, I will describe it: a dog": ["preamble"],
+    "Certainly! A dog": ["preamble"],
+    "a night sky, iso 3200 and ISO-125": ["camera_data"],
     "Here's a detailed description of the image: a dog": ["preamble"],
     "**Caption:** a dog": ["preamble"],
     "Describe this image in one sentence. A dog": ["prompt"],
@@ -102,6 +108,7 @@ def test_keeps_the_stage_contract() -> None:
     [
         ({"patterns": ["(dog"]}, "is no regular expression"),
         ({"patterns": ["x*"]}, "matches nothing at all"),
+        ({"kinds": []}, "nothing would be found"),
         ({"kinds": ["spam"]}, "'assistant', 'refusal'"),
         ({"max": -1}, "greater than or equal to 0"),
     ],

@@ -17,14 +17,14 @@ from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage, photo_samples
 from mmsynth_filters._clip_towers import FirstTokenBlock
 from mmsynth_filters.clip import ClipScore
-from tests.filters.conftest import VISION, save_clip
+from tests.filters.conftest import VISION, save_clip, save_full_size
 
 KINDS = ["clip", "eos", "siglip", "class_token", "transformers"]
 LONG = "A dog on the red gradient. The dog with a blue dog, and the red dog of the blue. " * 3
 
 
 def scorer(folder: Path, **parameters: Any) -> ClipScore:
-    stage = ClipScore(model=str(folder), dtype="float32", **parameters)
+    stage = ClipScore(**{"model": str(folder), "dtype": "float32", "exact": True} | parameters)
     stage.check()
     stage.setup("cpu")
     return stage
@@ -312,3 +312,34 @@ def test_a_broken_image_without_a_caption_fails_for_what_is_broken(clip_folder: 
     stage = scorer(clip_folder)
     with pytest.raises(ImageError, match="image_empty"):
         stage.prepare(Sample("empty", image=Image(b"")))
+
+
+def test_fast_decoding_and_bfloat16_move_scores_of_photographs_by_less_than_two_thousandths(tmp_path: Path) -> None:
+    """On a ViT-B-32 of full size; its weights are random, which make much of small differences."""
+    import numpy as np
+
+    from tests.photos import photographs
+
+    folder = save_full_size(tmp_path, "ViT-B-32")
+    batch = []
+    for path in photographs(24):
+        picture = Image.from_file(path).pixels()
+        scale = 640 / min(picture.size)
+        drawn = Image.from_pixels(picture.resize((round(picture.width * scale), round(picture.height * scale))))
+        batch.append(Sample(path.stem, drawn.encoded("jpg", quality=90), "a red dog on the blue gradient"))
+    exact = np.array([score(result) for result in scorer(folder).process(batch)])
+    assert np.ptp(exact) > 0.05, "the model must tell these photographs apart"
+    for dtype in ("bfloat16", "float32"):
+        fast = scorer(folder, exact=False, dtype=dtype)
+        assert fast._clip.least_side == 224
+        assert np.abs(np.array([score(result) for result in fast.process(batch)]) - exact).max() < 0.002
+    assert batch[0].image is not None
+    cut = replace(batch[0], image=Image(batch[0].image.data[:-4000]))
+    with pytest.raises(ImageError):
+        fast.prepare(cut)
+
+
+def test_models_that_pad_their_pictures_take_them_whole() -> None:
+    stage = ClipScore(model="nano")
+    stage.setup("cpu")
+    assert stage._clip.least_side is None

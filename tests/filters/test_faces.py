@@ -116,6 +116,10 @@ def test_keeps_the_stage_contract() -> None:
         ({"min_faces": 2, "max_faces": 1}, "max_faces must be at least min_faces, got 2 and 1"),
         ({"max_area": 2}, "less than or equal to 1"),
         ({"min_side": 0}, "greater than 0"),
+        ({"min_confidence": float("nan")}, "greater than or equal to 0|finite"),
+        ({"min_confidence": float("inf")}, "finite"),
+        ({"blur": True, "max_faces": 0}, "blur would never blur"),
+        ({"blur": True, "max_area": 0}, "blur would never blur"),
     ],
 )
 def test_bounds_that_cannot_be_right_are_refused(parameters: dict[str, Any], message: str) -> None:

@@ -104,6 +104,29 @@ def test_a_head_scores_the_embedding_of_a_clip_model(clip_folder: Path, head: Pa
     assert {getattr(r, "reason", None) for r in bounded.process(batch)} == {"aesthetic_below_min"}
 
 
+@pytest.mark.parametrize("activation", ["none", "relu"])
+def test_a_head_of_several_layers_scores_as_torchs_sequential_does(
+    clip_folder: Path, batch: list[Sample], tmp_path: Path, activation: str
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from torch import nn
+
+    torch.manual_seed(2)
+    between = nn.ReLU() if activation == "relu" else nn.Dropout(0.2)  # as LAION's improved predictor has it
+    head = nn.Sequential(nn.Linear(24, 12), between, nn.Linear(12, 2)).eval()
+    save_file({f"layers.{name}": value for name, value in head.state_dict().items()}, tmp_path / "head.safetensors")
+    plain = tmp_path / "identity.safetensors"
+    save_file({"weight": torch.eye(24)}, plain)
+    names = [f"e{i}" for i in range(24)]
+    embeddings = ready(model=str(clip_folder), head=str(plain), labels=names, name="e").process(batch)
+    parameters = {"head": str(tmp_path / "head.safetensors"), "labels": ["nice", "marked"], "name": "looks"}
+    found = ready(model=str(clip_folder), head_activation=activation, **parameters).process(batch)
+    for embedding, result in zip(embeddings, found, strict=True):
+        expected = head(torch.tensor(list(scores(embedding).values()))).tolist()
+        assert list(scores(result).values()) == pytest.approx(expected, abs=1e-4)
+
+
 def test_both_kinds_keep_the_stage_contract(
     classifier: Path, clip_folder: Path, head: Path, batch: list[Sample]
 ) -> None:
@@ -136,9 +159,15 @@ def test_what_is_no_classifier_or_no_head_is_refused(
     save_file({"weight": torch.zeros(1, 7)}, tmp_path / "narrow.safetensors")
     with pytest.raises(ModelError, match="for embeddings of 7 numbers"):
         ready(model=str(clip_folder), head=str(tmp_path / "narrow.safetensors"))
-    save_file({"layers.0.weight": torch.zeros(1, 24)}, tmp_path / "other.safetensors")
-    with pytest.raises(ModelError, match="must hold weight"):
-        ImageClassifier(model=str(clip_folder), head=str(tmp_path / "other.safetensors")).check()
+    for other in (
+        {"kernel": torch.zeros(1, 24)},
+        {"0.weight": torch.zeros(5, 24), "2.weight": torch.zeros(1, 6)},
+        {"0.weight": torch.zeros(1, 24), "0.bias": torch.zeros(2)},
+        {"0.weight": torch.zeros(1, 24), "1.running_mean": torch.zeros(1)},
+    ):
+        save_file(other, tmp_path / "other.safetensors")
+        with pytest.raises(ModelError, match="must hold weight"):
+            ImageClassifier(model=str(clip_folder), head=str(tmp_path / "other.safetensors")).check()
 
 
 @pytest.mark.parametrize(

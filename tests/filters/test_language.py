@@ -52,8 +52,8 @@ def test_a_sentences_language_is_told_and_how_sure_it_is() -> None:
     assert all(0.3 < confidence <= 1 for confidence in sure)
 
 
-@pytest.mark.parametrize("caption", ["dog", "12345 !!!!!!!", "…", "狗"])
-def test_what_has_too_few_letters_is_undetermined(caption: str) -> None:
+@pytest.mark.parametrize("caption", ["dog", "12345 !!!!!!!", "…", "狗", "Hi", "Paris Hilton", "Notre-Dame, Paris"])
+def test_what_has_too_few_letters_or_may_be_a_name_is_undetermined(caption: str) -> None:
     (result,) = ready().process([Sample("k", caption=caption)])
     assert isinstance(result, Sample)
     assert result.record["language"] == "und"
@@ -68,9 +68,15 @@ def test_letters_of_a_syllable_count_twice() -> None:
 
 def test_only_the_languages_to_keep_are_kept() -> None:
     captions = ["two people on a beach", "Zwei Menschen gehen am Strand spazieren", "dog", None]
-    assert reasons(ready(keep=["en"]), captions) == [None, "language_not_kept", "language_unsure", "no_caption"]
+    assert reasons(ready(keep=["en"]), captions) == [None, "language_not_kept", None, "no_caption"]
+    assert reasons(ready(keep=["en"], min_confidence=0.1), ["dog"]) == ["language_unsure"]
     assert reasons(ready(keep=["de", "und"]), captions) == ["language_not_kept", None, None, "no_caption"]
     assert reasons(ready(), captions) == [None] * 4
+
+
+@pytest.mark.parametrize("caption", ["Hi", "Paris Hilton", "Angela Merkel", "ok", "Taj Mahal"])
+def test_what_is_too_short_to_tell_is_not_dropped_for_its_language(caption: str) -> None:
+    assert reasons(ready(keep=["en"]), [caption]) == [None]
 
 
 def test_an_unsure_language_passes_no_bound_and_the_dropped_keep_their_score() -> None:

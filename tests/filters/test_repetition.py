@@ -21,6 +21,8 @@ GOOD = [
     "一只红色的狗坐在草地上,旁边有一只猫",
     "สุนัขสีแดงนั่งอยู่บนหญ้า",
     "New York, New York",
+    "wow!!!!!!",
+    "haha, a banana... and a couscous",
 ]
 DEGENERATE = {
     "a dog " * 10: "repeated_ngrams_above_max",
@@ -30,6 +32,8 @@ DEGENERATE = {
     "red red red red red dog on a green lawn": "longest_run_above_max",
     "a dog!!!!!!!!!!": "longest_run_above_max",
     "nooooooooooo": "longest_run_above_max",
+    "hahahahahahaha": "longest_run_above_max",
+    "a man says lalalalalala and Blablablablabla": "longest_run_above_max",
     "狗狗狗狗狗狗狗": "repeated_ngrams_above_max",
 }
 

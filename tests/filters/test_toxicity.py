@@ -22,6 +22,12 @@ GOOD = [
     "Scunthorpe United, Essex and Sussex",
     "an assassin's class plays a bass guitar in 1955",
     "god, what a view",
+    "Dick Van Dyke and Philip K. Dick at a party",
+    "a wild ass on a meadow, and an ass before a cart",
+    "an ass",
+    "a black labrador bitch nursing her puppies",
+    "a dachshund bitch",
+    "a hot dog with kraut, and a jar of kraut beside a bowl of cabbage",
     "一只红色的狗坐在草地上",
 ]
 BAD = {
@@ -29,6 +35,13 @@ BAD = {
     "DAMN! A dog, damn it": 2,
     "d4mn, what a dog": 1,
     "a son-of-a-bitch": 1,
+    "what an ass he is": 1,
+    "he is such an ass": 1,
+    "a woman with a big ass": 1,
+    "this bitch again": 1,
+    "a dirty kraut": 1,
+    "Hans is a dick": 1,
+    "a son of a bitch with his dog": 1,
     "a man calls another a son of a bitch": 1,
     "bull shit on the grass": 1,
     "a load of $hit": 1,
@@ -106,6 +119,10 @@ def test_the_list_can_be_made_longer_and_shorter() -> None:
     assert score(stage, "a gay day") == 1
 
 
+def test_a_word_that_the_user_adds_counts_in_any_context() -> None:
+    assert score(ready(words=["ass"]), "an ass before a cart") == 1
+
+
 def test_a_bound_drops_and_keeps_the_score() -> None:
     stage = ready(max=0)
     results = stage.process([Sample("a", caption="a dog"), Sample("b", caption="a damn dog"), Sample("c")])
@@ -160,6 +177,9 @@ def test_a_label_that_the_model_does_not_have_is_refused(classifier: Path) -> No
         ({"model": "unitary/toxic-bert"}, "labels must say"),
         ({"model": "unitary/toxic-bert", "labels": ["toxic"], "words": ["x"]}, "go with model: words"),
         ({"words": [" "]}, "blank"),
+        ({"model": "unitary/toxic-bert", "labels": ["toxic"], "max": 2}, "a probability"),
+        ({"max": math.nan}, "finite|greater"),
+        ({"max": math.inf}, "finite"),
         ({"max": -1}, "greater than or equal to 0"),
     ],
 )

@@ -55,8 +55,23 @@ def test_a_border_makes_little_difference(border: tuple[int, int], colour: str) 
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (64, 64)])
-def test_a_plain_picture_of_any_size_has_a_hash(size: tuple[int, int]) -> None:
-    assert 0 <= h.hash_of(PIL.Image.new("RGB", size, "red")) < 2**64
+@pytest.mark.parametrize("colour", ["red", "white", "#123456"])
+def test_a_flat_picture_of_any_size_has_no_hash(size: tuple[int, int], colour: str) -> None:
+    flat = PIL.Image.new("RGB", size, colour)
+    assert h.hash_of(flat) is None
+    buffer = io.BytesIO()
+    flat.save(buffer, "JPEG", quality=40)
+    assert h.hash_of(PIL.Image.open(buffer)) is None
+
+
+def test_a_picture_with_little_in_it_has_a_hash() -> None:
+    faint = PIL.Image.new("RGB", (200, 200), (100, 100, 100))
+    faint.paste((110, 110, 110), (20, 30, 90, 150))
+    assert h.hash_of(faint) not in {None, h.NO_HASH}
+
+
+def test_no_photograph_is_flat() -> None:
+    assert all(h.hash_of(PIL.Image.open(path).convert("RGB")) for path in photographs(12))
 
 
 @pytest.mark.parametrize("i", range(3))

@@ -16,7 +16,7 @@ from mmsynth.errors import RecipeError
 from mmsynth.image import Image
 from mmsynth.sample import Sample
 from mmsynth.selection import Rows
-from tests.engine.run_files import members
+from tests.engine.run_files import members, records
 from tests.photos import photographs
 from tests.selection.test_select import kept, scored, write_run
 
@@ -120,6 +120,21 @@ def test_on_the_command_line(hashed: Path, tmp_path: Path, capsys: pytest.Captur
     assert "near duplicate" in capsys.readouterr().out
     assert run(["select", str(hashed), str(tmp_path / "out"), "--near-duplicates", "hash=many"]) != 0
     assert "hash=many" in capsys.readouterr().err
+
+
+def test_flat_pictures_are_nobodys_duplicates_by_hash_and_are_counted(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "flat").mkdir()
+    for colour in ("red", "green", "white"):
+        PIL.Image.new("RGB", (64, 64), colour).save(tmp_path / f"flat/{colour}.png")
+    for name in ("photograph", "again"):
+        PIL.Image.open(photographs(1)[0]).convert("RGB").save(tmp_path / f"flat/{name}.png")
+    mm.read(tmp_path / "flat").filter("perceptual_hash").write(tmp_path / "run")
+    assert records(tmp_path / "run")["red"]["phash"] is None
+    out = tmp_path / "out"
+    assert run(["select", str(tmp_path / "run"), str(out), "--near-duplicates", "hash"]) == 0
+    assert kept(out) == {"red", "green", "white", "again"}
+    assert json.loads((out / "selection.json").read_text())["without_hash"] == 3
+    assert "flat pictures" in capsys.readouterr().out
 
 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def write_run(folder: Path, samples: Sequence[Sample], scores: Sequence[str] = (
     made = RunFolder(folder)
     made.start(mm.scenes(len(samples)).recipe, "cpu")
     for index, start in enumerate(range(0, len(samples), per_shard)):
-        writer = ShardWriter(folder, Block(index, None, None), scores, [])
+        writer = ShardWriter(made.storage, Block(index, None, None), scores, [])
         for sample in samples[start : start + per_shard]:
             writer.add(Item(sample.key, sample))
         made.add(index, writer.commit())
@@ -320,3 +320,84 @@ def test_json_has_no_nan(pairs: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_is_no_select_is_refused(pairs: Path, sql: str) -> None:
     with pytest.raises(RecipeError, match="one SELECT"):
         Rows([pairs]).query(sql)
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def with_score(samples: Sequence[Sample], **scores: float) -> list[Sample]:
+    return [sample.with_scores(**scores) for sample in samples]
+
+
+@pytest.mark.parametrize("name", ["width", "Width", "CAPTION", "caption_words", "Caption_Chars", "shard"])
+def test_a_score_called_as_a_column_is_asked_for_by_its_prefix(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run", with_score(scored(4), **{name: 0.5}), scores=("clip", name))
+    rows_of = Rows([folder])
+    assert rows_of.columns.count(name) <= 1
+    query = f'select min(width), min("score_{name}"), max(caption_words), max(shard), max(caption) from samples'
+    assert rows_of.query(query).fetchall() == [(scored(1)[0].image.width, 0.5, 4, 0, "word word word word")]  # type: ignore[union-attr]
+    assert Decision(where=f'"score_{name}" = 0.5', by=f"score_{name}", top=1).decide(rows_of).kept == 4
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("select samples.foo from samples", "no column 'foo' .* there are key, status"),
+        ("select s.foo from samples s", "no column 'foo' .* there are key, status"),
+        ("select foo.clip from samples", "no table 'foo': there is samples, with key, status"),
+        ("select * from sample", "no table 'sample': there is samples, with key, status"),
+        ("select samples.words from samples", "The filter 'caption_length' gives this score"),
+    ],
+)
+def test_an_unknown_name_gets_the_names_there_are(pairs: Path, sql: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        Rows([pairs]).query(sql)
+
+
+def test_by_alone_is_refused_with_the_reason(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["select", str(pairs), str(tmp_path / "out"), "--by", "clip"]) == 2
+    assert "by: clip alone decides nothing" in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_same_run_twice_is_refused(pairs: Path) -> None:
+    with pytest.raises(RecipeError, match="the same run is given twice"):
+        mm.select(pairs, pairs / ".." / pairs.name)
+
+
+def test_selection_json_and_the_report_have_neither_nan_nor_infinity(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples = [s.with_scores(clip=v) for s, v in zip(scored(4), [math.inf, -math.inf, 0.5, math.nan], strict=True)]
+    folder = write_run(tmp_path / "run", samples)
+    assert run(["select", str(folder), str(tmp_path / "out")]) == 0
+    assert run(["info", str(folder)]) == 0
+    told = capsys.readouterr().out.lower()
+    assert "nan " not in told
+    assert "0.500" in told
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    written = json.loads((tmp_path / "out/selection.json").read_text(), parse_constant=refuse)
+    assert written["quantiles"]["clip"]["before"] == dict.fromkeys(["0.05", "0.25", "0.5", "0.75", "0.95"], 0.5)
+    only = write_run(tmp_path / "only", [s.with_scores(clip=math.inf) for s in scored(2)])
+    mm.select(only).write(tmp_path / "infinite")
+    assert json.loads((tmp_path / "infinite/selection.json").read_text())["quantiles"] == {}
+
+
+def test_captions_that_a_mix_could_not_give_are_counted_and_said(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = [
+        Sample(f"b{i}", s.image, s.caption).with_caption("written by a model") if i < 12 else s
+        for i, s in enumerate(scored(30))
+    ]
+    folder = write_run(tmp_path / "both", both)
+    command = ["select", str(folder), str(tmp_path / "out"), "--caption-mix", "synthetic=0.5,original=0.5"]
+    assert run([*command, "--samples-per-shard", "7"]) == 0
+    assert "no_synthetic_caption" in capsys.readouterr().out
+    steps = [record["steps"][-1] for record in records(tmp_path / "out").values()]
+    kept_as_it_was = sum(step["caption"] == "kept" for step in steps)
+    counted = json.loads((tmp_path / "out/selection.json").read_text())["caption_kept"]
+    assert 0 < sum(counted.values()) == kept_as_it_was < 30
+    assert set(counted) <= {"no_synthetic_caption", "no_original_caption"}

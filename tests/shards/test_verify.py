@@ -11,7 +11,7 @@ import mmsynth as mm
 from mmsynth.cli import run
 from mmsynth.engine.run import repair
 from mmsynth.recipe import RunOptions
-from mmsynth.shards.files import digest_of
+from mmsynth.shards.files import json_bytes, sealed
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.verify import damages
 from tests.engine.run_files import digests
@@ -81,9 +81,20 @@ def test_a_parquet_file_that_describes_another_tar(out: Path) -> None:
     rows[1]["sha256"] = rows[0]["sha256"]
     pq.write_table(pa.Table.from_pylist(rows, schema=pq.read_schema(table)), table)
     stats = json.loads(stats_file.read_text())
-    stats["sha256"][table.name] = digest_of(table)
-    stats_file.write_text(json.dumps(stats))
+    stats["sha256"][table.name] = digests(out)[table.name]
+    del stats["sum"]
+    stats_file.write_bytes(json_bytes(sealed(stats)))
     assert found(out) == [f"00000.tar does not hold {rows[1]['key']} as 00000.parquet says"]
+
+
+@pytest.mark.parametrize("name", ["00001_stats.json", "index.json", "sizes.json"])
+def test_a_bit_in_the_stats_or_an_index_is_found_and_mended(out: Path, name: str) -> None:
+    before = digests(out)
+    for at in (1, 5, 20):
+        flip_a_bit(out / name, at)
+        assert found(out) == [f"{name} has changed since it was written"]
+        repair(out, RunOptions())
+        assert digests(out) == before
 
 
 def test_what_is_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

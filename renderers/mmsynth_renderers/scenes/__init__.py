@@ -9,10 +9,12 @@ negatives.py    the same scene with one thing changed
 pixels.py       from pixels back to facts
 judge.py        whether what is said of a scene is true
 stages.py       the source, the renderer and the filter
+negative_captions.py    the captioner that writes negatives beside the caption
 """
 
 from mmsynth_renderers.scenes.draw import draw, lay_out
 from mmsynth_renderers.scenes.grammar import prompt, random_facts
+from mmsynth_renderers.scenes.negative_captions import NegativeCaptions
 from mmsynth_renderers.scenes.negatives import hard_negatives
 from mmsynth_renderers.scenes.shapes import KINDS
 from mmsynth_renderers.scenes.stages import SceneRenderer, SceneSource, SceneTruth
@@ -22,6 +24,7 @@ __all__ = [
     "BACKGROUNDS",
     "COLOURS",
     "KINDS",
+    "NegativeCaptions",
     "SceneRenderer",
     "SceneSource",
     "SceneTruth",

@@ -1,0 +1,149 @@
+"""The lock on an output folder: one run at a time, and a message that says whose.
+
+A local folder is locked by the system, and the lock goes with the process, however it ends. Elsewhere the lock is a
+file that its holder renews; one that was not renewed for a minute is nobody's.
+"""
+
+import json
+import os
+import platform
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from mmsynth.errors import OutputError
+from mmsynth.shards.files import json_bytes
+from mmsynth.shards.storage import LocalStorage, Storage
+
+_RENEWED_EVERY_S = 20.0
+_STALE_AFTER_S = 60.0
+NAME = ".lock"
+
+
+@contextmanager
+def locked(storage: Storage, rank: int | None = None) -> Iterator[None]:
+    """Hold the folder; a rank of a launched run holds it together with the other ranks. Raises OutputError."""
+    # a rank's lock keeps out the same rank of another launch; the shared one keeps out runs that are not launched
+    names = [(NAME, rank is not None)] + ([(f"{NAME}-rank{rank}", False)] if rank is not None else [])
+    if isinstance(storage, LocalStorage):
+        with _local(storage.path, names):
+            yield
+    else:
+        with _renewed(storage, names[-1][0]):
+            yield
+
+
+@contextmanager
+def _local(folder: Path, names: list[tuple[str, bool]]) -> Iterator[None]:
+    files: list[IO[str]] = []
+    try:
+        try:
+            for name, is_shared in names:
+                files.append(_lock(folder / name, is_shared))
+        except OSError as error:
+            raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
+        yield
+    finally:
+        for file, (name, is_shared) in zip(files, names, strict=False):
+            # the last of those who share it takes it away
+            if not is_shared or _take(file, is_shared=False):
+                (folder / name).unlink(missing_ok=True)
+            file.close()
+
+
+def _lock(path: Path, is_shared: bool) -> IO[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = path.open("a+")
+        if not _take(file, is_shared):
+            file.seek(0)
+            holder = file.read()
+            file.close()
+            raise OutputError(f"{_who(holder)} is writing to {path.parent}")
+        # whoever held it before may have removed it between our opening and our locking
+        if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            file.truncate(0)
+            file.write(json.dumps(_myself()))
+            file.flush()
+            return file
+        file.close()
+
+
+def _take(file: IO[str], is_shared: bool) -> bool:
+    try:
+        import fcntl
+    except ImportError:  # not on Windows; two runs in one folder are then the user's own care
+        return True
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _renewed(storage: Storage, name: str) -> Iterator[None]:
+    there = _read(storage, name)
+    if there and time.time() - float(there.get("renewed", 0)) < _STALE_AFTER_S and not _is_dead(there):
+        raise OutputError(f"{_who(json.dumps(there))} is writing to {storage.shown}")
+    mine = {**_myself(), "token": secrets.token_hex(8)}
+    _renew(storage, name, mine)
+    if (_read(storage, name) or {}).get("token") != mine["token"]:
+        raise OutputError(f"another mmsynth run has just begun to write to {storage.shown}")
+    ended = threading.Event()
+    thread = threading.Thread(target=_keep_renewing, args=(storage, name, mine, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        storage.remove(name)
+
+
+def _keep_renewing(storage: Storage, name: str, mine: dict[str, Any], ended: threading.Event) -> None:
+    while not ended.wait(_RENEWED_EVERY_S):
+        with suppress(OutputError):  # the next time may go better; the run's own writing tells of a lasting failure
+            _renew(storage, name, mine)
+
+
+def _renew(storage: Storage, name: str, mine: dict[str, Any]) -> None:
+    with storage.writing(name) as file:
+        file.write(json_bytes({**mine, "renewed": time.time()}))
+
+
+def _read(storage: Storage, name: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(storage.read_all([name])[name])
+    except (OSError, ValueError, KeyError):
+        return None
+    return found
+
+
+def _myself() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+
+
+def _is_dead(holder: dict[str, Any]) -> bool:
+    """Whether it can be seen that the process is no more: only on its own machine."""
+    if holder.get("host") != platform.node():
+        return False
+    try:
+        os.kill(int(holder["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, KeyError, ValueError):
+        return False
+    return False
+
+
+def _who(holder: str) -> str:
+    try:
+        said = json.loads(holder)
+        return f"another mmsynth run (process {said['pid']} on {said['host']}, since {said['since']})"
+    except (ValueError, KeyError, TypeError):
+        return "another mmsynth run"

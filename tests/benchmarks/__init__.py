@@ -1,0 +1,1 @@
+"""What measures speed: `python -m tests.benchmarks`, and the bench_* modules, commands of their own."""

@@ -1,0 +1,47 @@
+"""From a JPEG's bytes to what CLIP's image tower takes, on one core, against PIL and open_clip's own transform."""
+
+import io
+
+import numpy as np
+import PIL.Image
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+
+import mmsynth as mm
+from tests.benchmarks.inputs import PHOTOGRAPH, TWELVE_MEGAPIXELS, jpegs
+from tests.benchmarks.measure import Options, Row, Side, Target
+from tests.benchmarks.rows.clip import WarmClipScore, model
+
+
+def photographs(options: Options) -> Row:
+    return _row(options, PHOTOGRAPH, options.count(200), at_least=3)
+
+
+def twelve_megapixels(options: Options) -> Row:
+    return _row(options, TWELVE_MEGAPIXELS, options.count(24), at_least=5)
+
+
+def _row(options: Options, size: tuple[int, int], n: int, at_least: float) -> Row:
+    pictures = list(jpegs(n, size))
+    transform = image_transform_v2(PreprocessCfg(size=224), is_train=False)
+    stage = WarmClipScore(model=str(model(options)), dtype="float32")
+    stage.setup("cpu")
+    threads = torch.get_num_threads()
+
+    def ours() -> int:
+        ready = [stage._clip.pixels_for(mm.Image(data).pixels(stage._clip.least_side)) for data in pictures]
+        batch = torch.from_numpy(np.stack(ready)).permute(0, 3, 1, 2).contiguous()
+        return len(stage._clip._normalize(batch.float().div_(255)))
+
+    def naive() -> int:
+        return len(torch.stack([transform(PIL.Image.open(io.BytesIO(data))) for data in pictures]))
+
+    torch.set_num_threads(1)
+    return Row(
+        f"decode and preprocess to 224 px, {size[0]}×{size[1]} JPEGs, one core",
+        [Side("ours", ours, by_cpu=True), Side("pil_and_open_clip", naive, by_cpu=True)],
+        [Target("ours / PIL and open_clip's transform", "ours", "pil_and_open_clip", at_least)],
+        {"n": n},
+        lambda: torch.set_num_threads(threads),
+        warm_up=True,
+    )
