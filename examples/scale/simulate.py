@@ -5,8 +5,8 @@
 
 The paper part multiplies; the simulation runs every block on every GPU, event by event, with GPUs, nodes and the
 coordinator dying at random (seeded) and everything done again that mmsynth does again. What mmsynth itself costs is in
-overheads.json, which `examples.scale.measure` wrote on a real machine; how often hardware dies is known from large runs:
-Llama 3's 16,384 GPUs had 419 unexpected interruptions in 54 days (Dubey et al. 2024), one in 50,000 GPU hours.
+overheads.json, which `examples.scale.measure` wrote on a real machine. How often hardware dies is known from large
+runs: Llama 3's 16,384 GPUs had 419 unexpected interruptions in 54 days (Dubey et al. 2024), one in 50,000 GPU hours.
 """
 
 import argparse

@@ -5,7 +5,7 @@ LAION's aesthetic predictors are of this kind, and most watermark detectors. Kno
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,11 @@ class ClipHead:
         import torch
         from torch.nn import functional
 
-        between = {"none": lambda x: x, "relu": functional.relu, "gelu": functional.gelu}[self._activation]
+        between: Callable[[torch.Tensor], torch.Tensor] = {
+            "none": lambda x: x,
+            "relu": functional.relu,
+            "gelu": functional.gelu,
+        }[self._activation]
         with torch.inference_mode():
             values = self._embed(prepared)
             for number, (weight, bias) in enumerate(self._layers):

@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written under a temporary name, flushed to disk, renamed."""
 
 import hashlib
+import io
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 _PART = ".part"
 _SHARD = re.compile(r"^\.(\d{5,})[._]")
@@ -42,7 +43,7 @@ def remove_parts(folder: Path, share: tuple[int, int] | None = None) -> None:
 def digest_of(file: IO[bytes]) -> str:
     """sha256 of a file that is open for reading, from its start, in hex."""
     file.seek(0)
-    return hashlib.file_digest(cast(BinaryIO, file), "sha256").hexdigest()
+    return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
 
 def flush_to_disk(file: IO[bytes]) -> None:

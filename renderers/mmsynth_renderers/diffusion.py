@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: the arguments of a pipeline's call that this stage sets itself
 _OWN = frozenset({"prompt", "generator", "num_images_per_prompt", "output_type", "return_dict", "latents", "callback"})
 #: what nano-diffusion is drawn with where nothing else is said; a pipeline's own defaults are made for large models
-NANO_STEPS, NANO_GUIDANCE = 12, 3.0
+NANO_STEPS, NANO_GUIDANCE = 8, 3.0
 #: latents are an eighth of the picture
 _PIXELS_PER_LATENT = 8
 
