@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,10 @@ def _remote_folder(url: str) -> str:
     """By the names in it: tars, images in it or below, tables; tars where it cannot be listed, as on web servers."""
     if url.startswith(("http://", "https://")):
         return "webdataset"
-    system, top = filesystem(url)
     try:
-        names = [path.lower() for path in islice(iter(system.find(top)), _FILES_TO_LOOK_AT)]
-    except Exception as error:
-        raise SourceError(f"cannot list {without_secrets(url)}: {one_line(error)}") from error
+        names = list(islice(_names_at(url), _FILES_TO_LOOK_AT))
+    except SourceError:
+        return "webdataset"  # its own check says what is wrong
     ours = Counter(name.rpartition(".")[2] for name in names)
     if any(name.endswith(TAR_ENDINGS) for name in names):
         return "webdataset"
@@ -68,6 +68,16 @@ def _remote_folder(url: str) -> str:
     if any(ours[extension] for extension in TABLE_EXTENSIONS):
         return "table"
     raise SourceError(f"no images, tars or tables in {without_secrets(url)}")
+
+
+def _names_at(url: str) -> Iterator[str]:
+    """Names of the files at a URL and below, in small letters. Raises SourceError."""
+    system, top = filesystem(url)
+    try:
+        found = system.find(top)
+    except Exception as error:
+        raise SourceError(f"cannot list {without_secrets(url)}: {one_line(error)}") from error
+    yield from (path.lower() for path in found)
 
 
 def _file(path: str, there: Path) -> str:

@@ -1,5 +1,6 @@
 """ClipScore gives open_clip's own cosines, for every caption, in any batch, for any text tower."""
 
+import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -339,7 +340,11 @@ def test_fast_decoding_and_bfloat16_move_scores_of_photographs_by_less_than_two_
         fast.prepare(cut)
 
 
-def test_models_that_pad_their_pictures_take_them_whole() -> None:
-    stage = ClipScore(model="nano")
-    stage.setup("cpu")
-    assert stage._clip.least_side is None
+@pytest.mark.parametrize(("mode", "least_side"), [("longest", None), ("shortest", 64), ("squash", 64)])
+def test_models_that_pad_their_pictures_take_them_whole(tmp_path: Path, mode: str, least_side: int | None) -> None:
+    folder = save_clip(tmp_path, {"vision_cfg": VISION | {"image_size": 64}, "text_cfg": {"vocab_size": 49408}})
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    config["preprocess_cfg"] = {"resize_mode": mode}
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    assert scorer(folder, exact=False)._clip.least_side == least_side
+    assert scorer(folder)._clip.least_side is None, "nothing is approximated where all is to be exact"

@@ -82,5 +82,5 @@ def test_what_cannot_be_read_is_one_clear_error(tmp_path: Path, path: str, messa
 def test_names_that_are_not_here_are_told_apart() -> None:
     with pytest.raises(SourceError, match="kind: huggingface, path: owner/name"):
         detect("owner/name")
-    with pytest.raises(SourceError, match="only tars are read from URLs"):
+    with pytest.raises(SourceError, match=r"cannot tell what https://host/a\.jpg is"):
         detect("https://host/a.jpg?token=secret")
