@@ -72,7 +72,7 @@ def dispatch_seconds(calls: int = 500) -> float:
         def do(self, block: object) -> object:
             return block
 
-    ray.init(logging_level="ERROR", include_dashboard=False)
+    ray.init(address="local", num_cpus=1, logging_level="ERROR", include_dashboard=False)  # not one that is near
     actor = Idle.remote()
     ray.get(actor.do.remote(0))
     started = time.perf_counter()
