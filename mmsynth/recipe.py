@@ -11,7 +11,8 @@
     run: {workers: 2, device: auto}
 
 `source`, `stages`, `seed` and `out` say what is made; `run` says how fast, and never changes the output.
-Errors name the file, the stage and the field.
+Errors name the file, the stage and the field. A recipe is data: a class that it names by an import path is found only
+where its module is imported already.
 """
 
 import difflib
@@ -206,7 +207,7 @@ def build_source(spec: object, where: str = "recipe") -> Source:
     if not isinstance(kind, str):
         kinds = ", ".join(sorted(registry.entry_points("source")))
         raise RecipeError(f"source needs a kind: {kinds} ({where}, source)")
-    plugin = registry.load("source", kind)
+    plugin = registry.load("source", kind, may_import=False)
     if not issubclass(plugin, Source):
         raise RecipeError(f"'{kind}' is not a source ({where}, source)")
     built: Source = build(plugin, fields, f"{where}, source {kind}")
@@ -228,7 +229,7 @@ def build_stage(spec: object, where: str) -> Stage:
         return build(STEPS[verb], {STEPS[verb].value: name}, f"{where}, {verb}")
     if not isinstance(name, str):
         raise RecipeError(f"{verb} must name a plugin, got {name!r} ({where})")
-    plugin = registry.load(verb, name)
+    plugin = registry.load(verb, name, may_import=False)
     if not issubclass(plugin, Stage) or plugin.verb != verb:
         raise RecipeError(f"'{name}' is not for {verb} ({where})")
     return build(plugin, fields, f"{where}, {verb} {name}")

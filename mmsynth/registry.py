@@ -5,7 +5,8 @@ A plugin is a class named in its distribution's entry points, in one of GROUPS:
     [project.entry-points."mmsynth.filters"]
     short_side = "my_package:ShortSide"
 
-A name with a colon (`my_module:ShortSide`) is imported as it stands, for stages that nobody has registered.
+A name with a colon (`my_module:ShortSide`) is imported as it stands, for stages that nobody has registered; where a
+recipe has it, only once somebody has asked for the module: a recipe cannot run code.
 """
 
 import difflib
@@ -47,10 +48,13 @@ def _origin(entry: importlib.metadata.EntryPoint) -> str:
     return f"{entry.value} (from {entry.dist.name})" if entry.dist else entry.value
 
 
-def load(word: str, name: str) -> type[Any]:
-    """The class registered as `name`. Raises PluginError that says what is installed and was probably meant."""
+def load(word: str, name: str, *, may_import: bool = True) -> type[Any]:
+    """The class registered as `name`. Raises PluginError that says what is installed and was probably meant.
+
+    Without `may_import` an import path counts only where its module is imported already: for names that others wrote.
+    """
     if ":" in name:
-        return _import_path(word, name)
+        return _import_path(word, name, may_import)
     entries = entry_points(word)
     if name not in entries:
         raise PluginError(_not_found(word, name, sorted(entries)))
@@ -77,15 +81,29 @@ def name_of(word: str, plugin: type[Any]) -> str:
     return path
 
 
-def _import_path(word: str, name: str) -> type[Any]:
-    module_name, _, attribute = name.partition(":")
+def import_module(name: str) -> Any:
+    """The module `name`, of this folder or installed. Raises PluginError."""
     # a stage in a file beside the recipe: the `mmsynth` script, unlike `python -m`, does not look here by itself
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
     try:
-        loaded = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError) as error:
+        return importlib.import_module(name)
+    except (ImportError, ValueError) as error:
+        raise PluginError(f"cannot import '{name}': {error}") from error
+
+
+def _import_path(word: str, name: str, may_import: bool) -> type[Any]:
+    module_name, _, attribute = name.partition(":")
+    module = sys.modules.get(module_name)
+    if module is None and not may_import:
+        raise PluginError(
+            f"the {_NOUNS[word]} '{name}' is code, which no recipe runs by itself: if you trust it, import the module "
+            f"first (--import {module_name}, or in Python import {module_name})"
+        )
+    try:
+        loaded = getattr(module or import_module(module_name), attribute)
+    except (PluginError, AttributeError) as error:
         raise PluginError(f"no {_NOUNS[word]} at '{name}': {error}") from error
     return _checked_class(loaded, name)
 

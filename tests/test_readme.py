@@ -50,7 +50,7 @@ def test_the_stage_of_ones_own_runs_from_a_recipe_beside_it(tmp_path: Path) -> N
         "  - filter: short_side:ShortSide\n    min_px: 65\nout: {path: out}\n"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "mmsynth", "run", "recipe.yaml"],
+        [sys.executable, "-m", "mmsynth", "run", "recipe.yaml", "--import", "short_side"],
         cwd=tmp_path,
         check=True,
         capture_output=True,

@@ -27,6 +27,10 @@ Workers = Annotated[int | None, typer.Option(help="worker processes, one for eac
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
 MaxFailures = Annotated[float | None, typer.Option(help="stop when a larger share has failed (0 to 1)")]
 PerShard = Annotated[int | None, typer.Option("--samples-per-shard", help="inputs that become one shard")]
+Imports = Annotated[
+    list[str] | None,
+    typer.Option("--import", metavar="MODULE", help="import this first: a recipe runs no code that you did not name"),
+]
 Seed = Annotated[int | None, typer.Option(help="the run's seed")]
 
 
@@ -45,10 +49,12 @@ def run(  # noqa: PLR0913 - a command line's options
     max_failures: MaxFailures = None,
     executor: Annotated[str | None, typer.Option(help="local, or ray: on a Ray cluster")] = None,
     address: Annotated[str | None, typer.Option(help="of the Ray cluster: host:port, ray://…, auto")] = None,
+    imports: Imports = None,
 ) -> None:
     """Run a recipe. Under `accelerate launch -m mmsynth run …` each process does its share."""
     from mmsynth.pipeline import Pipeline
 
+    import_first(imports)
     pipeline = Pipeline.from_file(recipe)
     write(
         pipeline,
@@ -176,6 +182,7 @@ def verify(
     repair: Annotated[bool, typer.Option("--repair", help="make damaged shards again")] = False,
     workers: Workers = None,
     device: Device = None,
+    imports: Imports = None,
 ) -> None:
     """Check a run's files against their digests, and its tars against its parquet files; repair what is damaged."""
     from mmsynth.cli import show
@@ -183,6 +190,7 @@ def verify(
     from mmsynth.shards.folder import RunFolder
     from mmsynth.shards.verify import damages
 
+    import_first(imports)
     run_folder = RunFolder(folder)
     run_folder.description()  # raises where there is no run
     found = list(damages(run_folder))
@@ -249,6 +257,14 @@ def write(pipeline: Any, out: str | Path | None, options: dict[str, Any]) -> Non
         from mmsynth.errors import TooManyFailures
 
         raise TooManyFailures(f"every sample failed: {', '.join(report.failed)} (the parquet files have the details)")
+
+
+def import_first(modules: list[str] | None) -> None:
+    """Import what the command line names, so that a recipe may name its classes."""
+    from mmsynth import registry
+
+    for name in modules or ():
+        registry.import_module(name)
 
 
 def given(**options: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmsynth.cli.commands import Device, PerShard, Workers, app, given, write
+from mmsynth.cli.commands import Device, Imports, PerShard, Workers, app, given, import_first, write
 
 __all__ = ["app", "calibrate", "query", "select"]
 
@@ -96,12 +96,14 @@ def calibrate(  # noqa: PLR0913 - a command line's options
     limit: Annotated[int, typer.Option(help="mismatched pairs to score", min=1)] = 5000,
     seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0,
     device: Device = "auto",
+    imports: Imports = None,
 ) -> None:
     """Find the threshold for a wanted precision: the run's pairs against its images with permuted captions."""
     from mmsynth.calibration import calibrated, score_run
     from mmsynth.cli import show
     from mmsynth.errors import RecipeError
 
+    import_first(imports)
     scored = score_run(run, score, limit, seed, device or "auto")
     try:
         found = calibrated(scored.pairs, scored.mismatched, scored.hard, seed=seed)

@@ -22,6 +22,7 @@ stages:
     seconds: 0.0
 out: {path: OUT, samples_per_shard: 3}
 """
+_IMPORTS = ("--import", "tests.engine.gradients", "--import", "tests.engine.stages")
 
 
 def made() -> mm.Pipeline:
@@ -74,7 +75,7 @@ def test_accelerate_launch_writes_what_one_process_writes(tmp_path: Path) -> Non
     ]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "mmsynth", "run", str(recipe)],
+        [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "mmsynth", "run", str(recipe), *_IMPORTS],
         env=environment,
         capture_output=True,
         text=True,

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ import pytest
 
 import mmsynth as mm
 from mmsynth.cli import run
-from mmsynth.errors import MMSynthError, ModelError, RecipeError
+from mmsynth.engine.run import repair
+from mmsynth.errors import MMSynthError, ModelError, PluginError, RecipeError
 from mmsynth.keys import safe_key
-from mmsynth.recipe import Recipe
+from mmsynth.recipe import Recipe, RunOptions
 from mmsynth.secrets import without_secrets
 from mmsynth.testing import photo_samples
 from tests.engine.run_files import members
@@ -170,6 +172,36 @@ def test_a_recipe_runs_no_code(tmp_path: Path, mark: Path, text: str) -> None:
         Recipe.from_file(tmp_path / "recipe.yaml")
     assert run(["filter", str(tmp_path), str(tmp_path / "out"), "--set", text.replace("MARK", str(mark))]) != 0
     assert not mark.exists()
+
+
+_OWN = "from pathlib import Path\nimport mmsynth as mm\nPath({mark!r}).touch()\nclass Own(mm.Filter):\n"
+_OWN += "    def process(self, batch):\n        return list(batch)\n"
+
+
+@pytest.mark.parametrize("place", ["recipe.yaml", "run.json"])
+def test_a_recipe_runs_no_module_beside_it_unless_it_is_asked_for(
+    tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    module = f"beside_{place.partition('.')[0]}"
+    (tmp_path / f"{module}.py").write_text(_OWN.format(mark=str(mark)))
+    recipe = {"source": {"kind": "scenes", "n": 2}, "stages": [{"filter": f"{module}:Own"}], "out": {"path": "out"}}
+    (tmp_path / place).write_text(json.dumps({"recipe": recipe, "fingerprint": "f"} if place == "run.json" else recipe))
+    assert run(["run", place]) == PluginError.exit_code
+    if place == "run.json":
+        with pytest.raises(PluginError, match="which no recipe runs by itself"):
+            repair(tmp_path, RunOptions())
+    assert not mark.exists()
+    assert run(["run", place, "--import", module]) == 0
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("name", ["unittest.__main__:main", "idlelib.idle:x", "this:s", "no.such.module:X"])
+def test_a_recipe_imports_nothing_that_is_installed_either(name: str) -> None:
+    with pytest.raises(PluginError, match="which no recipe runs by itself"):
+        Recipe.from_dict({"source": {"kind": name}})
+    assert name.partition(":")[0] not in sys.modules
 
 
 def test_a_stage_that_is_no_stage_is_refused() -> None:
