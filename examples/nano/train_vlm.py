@@ -29,6 +29,7 @@ from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.vlm_data import PackedScenes, collate, tokenize, turns
 from mmsynth.facts import Facts
+from mmsynth.models import resolve_dtype
 
 #: of tokens that say how many, where, and yes or no
 _DECIDING_WEIGHT = 4.0
@@ -175,6 +176,7 @@ def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, 
         save_total_limit=1,
         seed=options.seed,
         use_cpu=not torch.cuda.is_available(),
+        bf16=resolve_dtype("auto", ranks.device) == torch.bfloat16,
         ddp_backend="gloo" if ranks.count > 1 and not torch.cuda.is_available() else None,
         ddp_find_unused_parameters=False,
         remove_unused_columns=False,

@@ -63,6 +63,17 @@ def test_even_the_smallest_picture_has_every_object_apart() -> None:
         assert len(patches(facts, pixels)) == sum(group.count for group in facts.objects)
 
 
+def test_a_wider_gap_keeps_all_objects_of_the_nano_world_so_far_apart() -> None:
+    wider = 6
+    for i, sample in enumerate(SceneSource(n=300, seed=11, world="nano").read({"start": 0, "stop": 300})):
+        facts = Facts.model_validate(sample.record["facts"])
+        _, drawn = draw(lay_out(facts, seed=i, gap=wider), UNITS)
+        boxes = [[UNITS * edge for edge in box] for group in drawn.objects for box in group.boxes]
+        for a, b in itertools.combinations(boxes, 2):
+            apart = max(b[0] - a[2], a[0] - b[2], b[1] - a[3], a[1] - b[3])
+            assert apart > wider - 1, facts  # places are rounded down to a pixel
+
+
 def closest_kind(pixels: np.ndarray, group: ObjectFacts, box: Box, size: int) -> str:
     """The kind whose outline is most like what is in the box: told by its pixels alone."""
     left, top, right, bottom = (round(edge * size) for edge in box)

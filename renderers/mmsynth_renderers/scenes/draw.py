@@ -27,13 +27,13 @@ class Scene(NamedTuple):
     places: list[list[layout.Place]]
 
 
-def lay_out(facts: Facts, seed: int) -> Scene:
-    """Check the facts and place their objects. Raises SampleError(`scene_not_drawable`)."""
+def lay_out(facts: Facts, seed: int, gap: int = layout.GAP) -> Scene:
+    """Check the facts and place their objects, `gap` units apart. Raises SampleError(`scene_not_drawable`)."""
     check_drawable(facts)
     needs = [(group.count, group.size) for group in facts.objects]
     rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
     try:
-        return Scene(facts, layout.place(needs, facts.relations, rng))
+        return Scene(facts, layout.place(needs, facts.relations, rng, gap))
     except layout.NoLayout as error:
         raise _not_drawable(str(error)) from error
 

@@ -14,7 +14,7 @@ from math import ceil
 from mmsynth.facts import Relation
 from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS, OPPOSITES, SIZES, UNITS
 
-#: units between any two objects, and twice what is kept free at the rim
+#: the least units between any two objects, and twice what is kept free at the rim
 GAP = 2
 #: the smallest image in which the gap is still a pixel
 MIN_PIXELS = UNITS // GAP
@@ -35,25 +35,27 @@ class NoLayout(Exception):
     """These groups cannot be placed so that the relations hold."""
 
 
-def place(needs: Sequence[Need], relations: Sequence[Relation], rng: random.Random) -> list[list[Place]]:
-    """For each group the places of its objects. Raises NoLayout."""
+def place(
+    needs: Sequence[Need], relations: Sequence[Relation], rng: random.Random, gap: int = GAP
+) -> list[list[Place]]:
+    """For each group the places of its objects, `gap` units or more between any two. Raises NoLayout."""
     if not needs:
         return []
     trees = arrangements(len(needs), stated(relations))
     if not trees:
         raise NoLayout("the relations contradict each other, or need more than one cut between two groups")
     for tree in rng.sample(trees, len(trees)):
-        choices = _grids_that_fit(tree, tuple(needs))
+        choices = _grids_that_fit(tree, tuple(needs), gap)
         if choices:
             grids = rng.choice(choices)
-            return _placed(tree, needs, grids, rng)
-    raise NoLayout("the objects do not fit: fewer or smaller ones would")
+            return _placed(tree, needs, grids, rng, gap)
+    raise NoLayout("the objects do not fit: fewer or smaller ones, or a smaller gap, would")
 
 
 def fits(needs: Sequence[Need], relations: Sequence[Relation]) -> bool:
-    """Whether `place` will find a layout."""
+    """Whether `place` will find a layout with the least gap."""
     trees = arrangements(len(needs), stated(relations))
-    return not needs or any(_grids_that_fit(tree, tuple(needs)) for tree in trees)
+    return not needs or any(_grids_that_fit(tree, tuple(needs), GAP) for tree in trees)
 
 
 def turned_round(relations: Sequence[Relation]) -> Iterator[tuple[Relation, ...]]:
@@ -123,9 +125,9 @@ def _groups(tree: Tree) -> list[int]:
 
 
 @lru_cache(maxsize=2**15)
-def _grids_that_fit(tree: Tree, needs: tuple[Need, ...]) -> tuple[tuple[Grid, ...], ...]:
+def _grids_that_fit(tree: Tree, needs: tuple[Need, ...], gap: int) -> tuple[tuple[Grid, ...], ...]:
     """The choices of one grid for each group with which everything fits at the least size."""
-    cells = [SIZES[size][0] + GAP for _, size in needs]
+    cells = [SIZES[size][0] + gap for _, size in needs]
     choices = product(*(_grids(count) for count, _ in needs))
     return tuple(grids for grids in choices if max(_extent(tree, grids, cells)) <= UNITS)
 
@@ -150,17 +152,19 @@ def _extent(tree: Tree, grids: Sequence[Grid], cells: Sequence[int]) -> tuple[in
 # -- placing ---------------------------------------------------------------------------------------------------------
 
 
-def _placed(tree: Tree, needs: Sequence[Need], grids: Sequence[Grid], rng: random.Random) -> list[list[Place]]:
+def _placed(
+    tree: Tree, needs: Sequence[Need], grids: Sequence[Grid], rng: random.Random, gap: int
+) -> list[list[Place]]:
     least = [SIZES[size][0] for _, size in needs]
     sides = [rng.randint(*SIZES[size]) for _, size in needs]
     # sizes drawn freely, then taken back towards the least ones until everything fits
     for share in (1.0, 0.75, 0.5, 0.25, 0.0):
-        cells = [low + int(share * (side - low)) + GAP for low, side in zip(least, sides, strict=True)]
+        cells = [low + int(share * (side - low)) + gap for low, side in zip(least, sides, strict=True)]
         if share == 0 or max(_extent(tree, grids, cells)) <= UNITS:
             break
     places: list[list[Place]] = [[] for _ in needs]
     for group, region in _regions(tree, (0.0, 0.0, float(UNITS), float(UNITS)), grids, cells, rng):
-        places[group] = _in_region(region, needs[group][0], grids[group], cells[group], rng)
+        places[group] = _in_region(region, needs[group][0], grids[group], cells[group], rng, gap)
     return places
 
 
@@ -188,7 +192,7 @@ def _regions(
     return found
 
 
-def _in_region(region: Region, count: int, grid: Grid, cell: int, rng: random.Random) -> list[Place]:
+def _in_region(region: Region, count: int, grid: Grid, cell: int, rng: random.Random, gap: int) -> list[Place]:
     """The objects of one group: on a grid a little looser than it must be, each shaken in its cell."""
     left, top, width, height = region
     columns, rows = grid
@@ -202,11 +206,11 @@ def _in_region(region: Region, count: int, grid: Grid, cell: int, rng: random.Ra
     spots = list(product(range(columns), range(rows)))
     if count < len(spots):
         spots = rng.sample(spots, count)
-    side = cell - GAP
+    side = cell - gap
     return [
         (
-            x0 + column * pitch_x + GAP / 2 + (pitch_x - cell) * rng.random(),
-            y0 + row * pitch_y + GAP / 2 + (pitch_y - cell) * rng.random(),
+            x0 + column * pitch_x + gap / 2 + (pitch_x - cell) * rng.random(),
+            y0 + row * pitch_y + gap / 2 + (pitch_y - cell) * rng.random(),
             side,
         )
         for column, row in spots

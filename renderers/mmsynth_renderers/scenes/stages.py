@@ -15,7 +15,7 @@ from mmsynth.sources.base import Slice, Source
 from mmsynth.stage import Filter, Renderer
 from mmsynth_renderers.scenes import grammar, judge, pixels
 from mmsynth_renderers.scenes.draw import Scene, draw, lay_out
-from mmsynth_renderers.scenes.layout import MIN_PIXELS
+from mmsynth_renderers.scenes.layout import GAP, MIN_PIXELS
 from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS
 
 
@@ -63,6 +63,7 @@ class SceneRenderer(Renderer):
     """
 
     size: int = Field(64, ge=MIN_PIXELS, description="width and height in pixels; below 32, objects would touch")
+    gap: int = Field(GAP, ge=GAP, le=16, description="64ths of the side that stay free between any two objects")
 
     def prepare(self, sample: Sample) -> Scene:
         if not sample.record.get("facts"):
@@ -71,7 +72,7 @@ class SceneRenderer(Renderer):
             facts = Facts.model_validate(sample.record["facts"])
         except ValidationError as error:
             raise SampleError("scene_not_drawable", f"not facts: {error.errors()[0]['msg']}") from error
-        return lay_out(facts, self.seed(sample))
+        return lay_out(facts, self.seed(sample), self.gap)
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Scene]) -> list[Result]:
         return [self._drawn(sample, scene) for sample, scene in zip(batch, prepared, strict=True)]
