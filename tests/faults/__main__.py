@@ -2,6 +2,7 @@
 
 python -m tests.faults                          # all of it: hours
 python -m tests.faults --only kill --kills 6    # a part
+python -m tests.faults --journal tries.jsonl    # stopped and given again, it goes on: known tries are not made again
 """
 
 import argparse
@@ -9,7 +10,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tests.faults import (
     together,
 )
 from tests.faults.trial import Figure
+from tests.faults.tries import Tries
 
 
 def main(arguments: list[str]) -> int:
@@ -38,6 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--times", type=int, default=20, help="tries of each other sort, where they are random")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", action="append", metavar="SORT", help="kill, disk, signals, … (repeatable)")
+    parser.add_argument("--journal", type=Path, help="each random try is written here as it ends, and not made again")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     asked = parser.parse_args(arguments)
     sorts = parts(asked)
@@ -48,10 +51,12 @@ def main(arguments: list[str]) -> int:
     try:
         for name in asked.only or sorts:
             print(f"{name} …", file=sys.stderr, flush=True)
-            found = [without(folder, figure) for figure in sorts[name](folder)]
+            found: list[Figure] = []
+            for figure in sorts[name](folder):
+                found.append(without(folder, figure))
+                print(results.line(found[-1]), flush=True)
+                results.write(name, found, "python -m tests.faults " + " ".join(arguments))
             figures += found
-            print(results.table(found), flush=True)
-            results.write(name, found, "python -m tests.faults " + " ".join(arguments))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if asked.json:
@@ -64,16 +69,17 @@ def without(folder: Path, figure: Figure) -> Figure:
     return replace(figure, wrong=[text.replace(f"{folder}/", "") for text in figure.wrong])
 
 
-def parts(asked: argparse.Namespace) -> dict[str, Callable[[Path], list[Figure]]]:
+def parts(asked: argparse.Namespace) -> dict[str, Callable[[Path], Iterable[Figure]]]:
     """Sort → what makes its figures in a folder."""
+    tries = Tries(asked.seed, asked.journal)
     return {
-        "kill": lambda folder: kill.figures(folder, asked.kills, asked.seed),
+        "kill": lambda folder: kill.figures(folder, asked.kills, tries),
         "disk": disk.full_and_read_only,
-        "calls": lambda folder: disk.failing_calls(folder, asked.times, asked.seed),
-        "clock": lambda folder: disk.jumping_clock(folder, asked.seed, asked.times),
+        "calls": lambda folder: disk.failing_calls(folder, asked.times, tries),
+        "clock": lambda folder: disk.jumping_clock(folder, asked.times, tries),
         "signals": signals.figures,
-        "together": lambda folder: together.figures(folder, asked.times),
-        "bits": lambda folder: bits.figures(folder, asked.times, asked.seed),
+        "together": lambda folder: together.figures(folder, asked.times, tries),
+        "bits": lambda folder: bits.figures(folder, asked.times, tries),
         "stages": misbehaving.figures,
         "images": lambda folder: hostile_images.figures(folder, asked.images, asked.seed),
         "tars": lambda folder: hostile_tars.figures(folder, asked.tars, asked.seed),

@@ -1,6 +1,9 @@
 """A bit flipped in a committed file: `verify` finds it, and repairing makes the file again as it was."""
 
 import random
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from mmsynth.engine.run import repair
@@ -8,24 +11,22 @@ from mmsynth.errors import MMSynthError
 from mmsynth.recipe import RunOptions
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.verify import damages
-from tests.faults.trial import Figure, Trial, count
+from tests.faults.trial import Figure, Trial
+from tests.faults.tries import Tries
 
-KINDS = ("tar", "parquet", "npy", "_stats.json")
+KINDS = ("tar", "parquet", "npy", "_stats.json", "index.json", "sizes.json")
 
 
-def figures(folder: Path, flips: int, seed: int) -> list[Figure]:
+def figures(folder: Path, flips: int, tries: Tries) -> Iterator[Figure]:
     trial = Trial(folder / "bits")
-    rng = random.Random(f"{seed} bits")
-    found = []
     for kind in KINDS:
-        names = sorted(name for name in trial.expected if name.endswith(kind))
-        outcomes = [flipped(trial, rng.choice(names), rng) for _ in range(flips)]
-        found.append(count("a flipped bit", f"in a {kind.lstrip('_')} file: found and mended", outcomes))
-    return found
+        what = f"in a {kind.lstrip('_')} file: found and mended"
+        yield tries.figure("a flipped bit", what, flips, partial(flipped, trial, kind))
 
 
-def flipped(trial: Trial, name: str, rng: random.Random) -> str:
-    """Flip one bit of the file; "" if it is found and mended."""
+def flipped(trial: Trial, kind: str, rng: random.Random, told: Counter[str] | None = None) -> str:
+    """Flip one bit of a file of this kind; "" if it is found and mended."""
+    name = rng.choice(sorted(name for name in trial.expected if name.endswith(kind)))
     path = trial.out / name
     whole = path.read_bytes()
     data = bytearray(whole)

@@ -3,34 +3,35 @@
 import os
 import random
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from tests.faults import shim
 from tests.faults.trial import EXECUTORS, Figure, Trial, count, finished
+from tests.faults.tries import Tries
 
+#: disks on which the output has no room
+SIZES_KB = (16, 24, 32, 48, 64, 80, 96, 112)
 #: what a file system may say, as the C library words it
 _SAID = ("No space left", "Input/output error", "quota exceeded", "Read-only file system")
 
 
-def figures(folder: Path, times: int, seed: int) -> list[Figure]:
-    return [*full_and_read_only(folder), *failing_calls(folder, times, seed), *jumping_clock(folder, seed)]
-
-
-def full_and_read_only(folder: Path) -> list[Figure]:
-    found = []
+def full_and_read_only(folder: Path) -> Iterator[Figure]:
     for executor in EXECUTORS:
         place = folder / f"tmpfs-{executor.replace(' ', '-')}" / "out"
         with small_disk(place) as resize:
             if resize is None:
                 why = "not tried: no tmpfs can be mounted here (it needs root and Linux)"
-                return [Figure("a full disk", "a small tmpfs", 0, 0, why)]
+                yield Figure("a full disk", "a small tmpfs", 0, 0, why)
+                return
             trial = Trial(place.parent, executor)
-            outcomes = [filled(trial, resize, size) for size in ("24k", "64k", "112k")]
-            found.append(count("a full disk", f"tmpfs of 24, 64 and 112 kB, {executor}", outcomes))
-            found.append(count("a read-only output", executor, [read_only(trial, resize)]))
-    return found
+            outcomes = [filled(trial, resize, f"{size}k") for size in SIZES_KB]
+            told = f"tmpfs of {', '.join(map(str, SIZES_KB))} kB, {executor}"
+            yield count("a full disk", told, outcomes)
+            yield count("a read-only output", executor, [read_only(trial, resize)])
 
 
 @contextmanager
@@ -74,48 +75,43 @@ def read_only(trial: Trial, resize: Callable[[str], None]) -> str:
     return "" if code == 6 and "error: cannot write to" in said else f"ended with {code}: {said}"
 
 
-def failing_calls(folder: Path, times: int, seed: int) -> list[Figure]:
+def failing_calls(folder: Path, times: int, tries: Tries) -> Iterator[Figure]:
     library = shim.compiled(folder)
     if library is None:
-        return [Figure("failing calls", "open, write, fsync, rename, unlink", 0, 0, "not tried: no C compiler here")]
-    found = []
+        yield Figure("failing calls", "open, write, fsync, rename, unlink", 0, 0, "not tried: no C compiler here")
+        return
     for executor in EXECUTORS:
         trial = Trial(folder / f"calls-{executor.replace(' ', '-')}", executor)
-        rng = random.Random(f"{seed} calls {executor}")
-        codes: list[int] = []
-        outcomes = [failed(trial, library, rng, codes) for _ in range(times)]
-        note = f"{sum(code != 0 for code in codes)} runs were stopped by it"
-        found.append(count("failing calls", f"2 to 50 of 1,000 calls on the output, {executor}", outcomes, note))
-    return found
+        what = f"2 to 50 of 1,000 calls on the output, {executor}"
+        yield tries.figure("failing calls", what, times, partial(failed, trial, library))
 
 
-def failed(trial: Trial, library: Path, rng: random.Random, codes: list[int]) -> str:
+def failed(trial: Trial, library: Path, rng: random.Random, told: Counter[str]) -> str:
     """Run over failing calls; "" if it ends by itself and says why, and resumed leaves what it should."""
     trial.clear()
     env = shim.failing(library, trial.out, rng.randrange(2**32), rng.choice((2, 10, 50)))
     code, said = finished(trial.start(env))
-    codes.append(code)
+    told["runs were stopped by it"] += code != 0
     if code < 0 or (code and not any(words in said for words in _SAID)):
         return f"ended with {code}: {said}"
     return trial.resumed() if code else trial.difference()
 
 
-def jumping_clock(folder: Path, seed: int, times: int = 3) -> list[Figure]:
+def jumping_clock(folder: Path, times: int, tries: Tries) -> Iterator[Figure]:
     library = shim.compiled(folder)
     if library is None:
-        return [Figure("clock jumps", "by up to a year", 0, 0, "not tried: no C compiler here")]
-    found = []
+        yield Figure("clock jumps", "by up to a year", 0, 0, "not tried: no C compiler here")
+        return
     for executor in EXECUTORS:
         trial = Trial(folder / f"clock-{executor.replace(' ', '-')}", executor)
-        outcomes = [jumped(trial, library, seed + i) for i in range(times)]
-        found.append(count("clock jumps", f"by up to a year while it runs; files from 2100, {executor}", outcomes))
-    return found
+        what = f"by up to a year while it runs; files from 2100, {executor}"
+        yield tries.figure("clock jumps", what, times, partial(jumped, trial, library))
 
 
-def jumped(trial: Trial, library: Path, seed: int) -> str:
+def jumped(trial: Trial, library: Path, rng: random.Random, told: Counter[str]) -> str:
     """Run half of it by a mad clock, date the files into the future, and go on; "" if that changes nothing."""
     trial.clear()
-    code, said = finished(trial.start(shim.jumping(library, seed)))
+    code, said = finished(trial.start(shim.jumping(library, rng.randrange(2**32))))
     wrong = f"ended with {code}: {said}" if code else trial.difference()
     for path in sorted(trial.out.iterdir()):
         os.utime(path, (4_102_444_800, 4_102_444_800))

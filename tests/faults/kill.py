@@ -1,15 +1,19 @@
 """kill -9 of the main process and of workers, at random moments; each run resumed by the same command."""
 
 import random
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
 
-from tests.faults.trial import Figure, Trial, count, family, finished, on_ray, wait_for
+from tests.faults.trial import Figure, Trial, family, finished, on_ray, wait_for
+from tests.faults.tries import Tries
 
 
-def figures(folder: Path, kills: int, seed: int) -> list[Figure]:
+def figures(folder: Path, kills: int, tries: Tries) -> Iterator[Figure]:
     """The kills shared out over executors and victims."""
     with on_ray() as executors:
         kinds = [(executor, "the main process") for executor in executors]
@@ -18,20 +22,17 @@ def figures(folder: Path, kills: int, seed: int) -> list[Figure]:
             executor: Trial(folder / f"kill-{executor.replace(' ', '-')}", executor, executors=executors)
             for executor in executors
         }
-        found = []
         for number, (executor, victim) in enumerate(kinds):
-            rng = random.Random(f"{seed} kill {number}")
             times = kills // len(kinds) + (number < kills % len(kinds))
-            outcomes = [killed(trials[executor], victim, rng) for _ in range(times)]
-            found.append(count("kill -9", f"{victim}, {executor}", outcomes))
-        return found
+            yield tries.figure("kill -9", f"{victim}, {executor}", times, partial(killed, trials[executor], victim))
 
 
-def killed(trial: Trial, victim: str, rng: random.Random) -> str:
+def killed(trial: Trial, victim: str, rng: random.Random, told: Counter[str] | None = None) -> str:
     """Kill at a random moment; "" if what is there after the resumed run is what an undisturbed one leaves.
 
     A run whose worker is killed goes on by itself; one whose worker dies while it loads says so, and is resumed too.
     """
+    told = Counter() if told is None else told
     trial.clear()
     process = trial.start()
     trial.random_moment(process, rng)
@@ -40,6 +41,7 @@ def killed(trial: Trial, victim: str, rng: random.Random) -> str:
     if chosen:
         with suppress(psutil.NoSuchProcess):
             rng.choice(chosen).kill()
+            told["killed before it was done"] += not (trial.out / "index.json").exists()
     code, said = finished(process)
     if victim == "a worker" and code not in (0, 8):
         return f"without one worker it ended with {code}: {said}"

@@ -28,6 +28,10 @@ def write(name: str, figures: Sequence[Figure], command: str) -> None:
 def table(figures: Sequence[Figure]) -> str:
     """The figures as a table, and what went wrong as a list."""
     lines = ["| sort | what | tried | held | |", "| --- | --- | --- | --- | --- |"]
-    lines += [f"| {f.sort} | {f.what} | {f.tried} | {f.held} | {f.note} |" for f in figures]
+    lines += [line(figure) for figure in figures]
     wrong = [f"- {f.sort}, {f.what}: {text}" for f in figures for text in f.wrong[:_MOST_TOLD]]
     return "\n".join([*lines, *([""] if wrong else []), *wrong])
+
+
+def line(figure: Figure) -> str:
+    return f"| {figure.sort} | {figure.what} | {figure.tried} | {figure.held} | {figure.note} |"

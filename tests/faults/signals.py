@@ -1,22 +1,25 @@
 """SIGTERM and SIGINT while a run loads, plans, reads, prepares, processes, writes and finishes."""
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.faults.stages import PLACES
-from tests.faults.trial import EXECUTORS, Figure, Trial, count, finished, wait_for
+from tests.faults.trial import Figure, Trial, count, finished, on_ray, wait_for
 
+#: the other places are in actors, which Ray starts, and which get no signals
+_OF_THE_DRIVER = ("plan", "write", "finish")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def figures(folder: Path, places: tuple[str, ...] = PLACES) -> list[Figure]:
-    found = []
-    for executor in EXECUTORS:
-        trial = Trial(folder / f"signal-{executor.replace(' ', '-')}", executor)
-        for number in SIGNALS:
-            outcomes = [stopped(trial, place, number) for place in places]
-            found.append(count("signals", f"{number.name} at {', '.join(places)}, {executor}", outcomes))
-    return found
+def figures(folder: Path) -> Iterator[Figure]:
+    with on_ray() as executors:
+        for executor in executors:
+            trial = Trial(folder / f"signal-{executor.replace(' ', '-')}", executor, executors=executors)
+            places = _OF_THE_DRIVER if executor == "Ray" else PLACES
+            for number in SIGNALS:
+                outcomes = [stopped(trial, place, number) for place in places]
+                yield count("signals", f"{number.name} at {', '.join(places)}, {executor}", outcomes)
 
 
 def stopped(trial: Trial, place: str, number: signal.Signals) -> str:

@@ -99,6 +99,20 @@ class LosesOne(Captioner):
         return list(batch[1:])
 
 
+class AddsOne(Captioner):
+    """Gives one result too many."""
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        return [*batch, batch[0]]
+
+
+class GivesNothing(Captioner):
+    """Gives None for the whole of a batch, as a forgotten return does."""
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        return None  # type: ignore[return-value]
+
+
 class Hangs(Captioner):
     """Never comes back from two samples."""
 
@@ -133,6 +147,16 @@ class Leaks(Captioner):
         return [sample.with_caption("well") for sample in batch]
 
 
+class Kills(Captioner):
+    """The system kills the process whenever it comes to one sample."""
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        time.sleep(0.05 * len(batch))
+        if any(_number(sample) == 20 for sample in batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [sample.with_caption("well") for sample in batch]
+
+
 class NoMemory(Captioner):
     """Runs out of the device's memory on more than two samples, and on one whatever it does."""
 
@@ -160,6 +184,9 @@ PIPELINES: dict[str, Callable[[], Pipeline]] = {
     "drawn": drawn,
     "raises": lambda: with_stage(Raises()),
     "loses one": lambda: with_stage(LosesOne()),
+    "adds one": lambda: with_stage(AddsOne()),
+    "gives nothing": lambda: with_stage(GivesNothing()),
+    "kills": lambda: with_stage(Kills(batch_size=2)),
     "hangs": lambda: with_stage(Hangs(batch_size=4)),
     "hangs preparing": lambda: with_stage(HangsPreparing(batch_size=4)),
     "leaks": lambda: with_stage(Leaks(batch_size=2)),

@@ -1,6 +1,7 @@
 """The campaign's short version: a few tries of each sort. `python -m tests.faults` is the long one."""
 
 import random
+from collections import Counter
 from pathlib import Path
 from signal import SIGINT, SIGTERM, Signals
 
@@ -12,6 +13,7 @@ from tests.engine.run_files import digests, rows
 from tests.faults import bits, disk, hostile_images, hostile_tables, hostile_tars, kill, misbehaving, shim, signals
 from tests.faults.stages import Hangs, Inputs, plain
 from tests.faults.trial import Figure, Trial, finished, start, wait_for
+from tests.faults.tries import Tries
 
 
 def held(figures: list[Figure]) -> None:
@@ -42,13 +44,13 @@ def test_a_signal_ends_it_soon_and_the_same_command_goes_on(trial: Trial, place:
 def test_over_a_file_system_that_fails_at_random_calls(trial: Trial) -> None:
     library = shim.compiled(trial.out.parent)
     if library is not None:  # else there is no C compiler: the campaign says so
-        assert disk.failed(trial, library, random.Random(1), []) == ""
+        assert disk.failed(trial, library, random.Random(1), Counter()) == ""
 
 
 def test_a_clock_that_jumps_changes_nothing(trial: Trial) -> None:
     library = shim.compiled(trial.out.parent)
     if library is not None:
-        assert disk.jumped(trial, library, 5) == ""
+        assert disk.jumped(trial, library, random.Random(5), Counter()) == ""
 
 
 def test_a_full_disk_says_so_and_with_more_room_it_goes_on(tmp_path: Path) -> None:
@@ -70,18 +72,42 @@ def test_a_second_run_is_refused_and_told_which_process_is_there(tmp_path: Path)
     finished(first)
 
 
-@pytest.mark.parametrize("kind", ["tar", "parquet", "npy"])
+@pytest.mark.parametrize("kind", bits.KINDS)
 def test_a_flipped_bit_is_found_and_mended(trial: Trial, kind: str) -> None:
     if trial.difference():  # another test has left it half done
         trial.clear()
         assert trial.resumed() == ""
-    name = sorted(name for name in trial.expected if name.endswith(kind))[1]
-    assert bits.flipped(trial, name, random.Random(kind)) == ""
+    assert bits.flipped(trial, kind, random.Random(kind)) == ""
 
 
 @pytest.mark.parametrize("pipeline", misbehaving.EXPECTED)
 def test_a_stage_that_misbehaves_costs_its_own_samples_alone(tmp_path: Path, pipeline: str) -> None:
     assert misbehaving.misbehaved(tmp_path / "out", pipeline, {}) == ""
+
+
+def test_a_block_that_kills_its_process_takes_no_other_with_it(tmp_path: Path) -> None:
+    assert misbehaving.killed_by_one_block(tmp_path / "out") == ""
+
+
+def test_a_campaign_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    made: list[float] = []
+
+    def one(rng: random.Random, told: Counter[str]) -> str:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(rng.random())
+        told["were drawn"] += 1
+        return "wrong" if len(made) == 2 else ""
+
+    tries = Tries(7, tmp_path / "journal.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        tries.figure("sort", "what", 3, one)
+    made.append(0.0)  # the third is what is left to do
+    figure = tries.figure("sort", "what", 3, one)
+    assert (figure.tried, figure.held, figure.note, len(made)) == (3, 2, "3 were drawn", 4)
+    other: list[float] = []
+    Tries(7).figure("sort", "what", 2, lambda rng, told: other.append(rng.random()) or "")
+    assert other == made[:2], "a try is the same with a journal and without"
 
 
 def test_a_timeout_that_nothing_reaches_changes_nothing(tmp_path: Path) -> None:

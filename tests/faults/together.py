@@ -1,22 +1,28 @@
 """Two runs started at once on one output: one does it, the other is refused and told by whom."""
 
+import random
 import re
+from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from tests.faults.trial import Figure, Trial, count, finished
+from tests.faults.trial import Figure, Trial, finished
+from tests.faults.tries import Tries
 
 
-def figures(folder: Path, times: int = 10) -> list[Figure]:
+def figures(folder: Path, times: int, tries: Tries) -> Iterator[Figure]:
     trial = Trial(folder / "together")
-    return [count("two runs at once", "the second is refused by name", [both(trial) for _ in range(times)])]
+    yield tries.figure("two runs at once", "the second is refused by name", times, partial(both, trial))
 
 
-def both(trial: Trial) -> str:
+def both(trial: Trial, rng: random.Random, told: Counter[str]) -> str:
     """Start two; "" if one is refused with the other's process id and the other's output is whole."""
     trial.clear()
     processes = [trial.start(), trial.start()]
     ends = [finished(process) for process in processes]
     codes = sorted(code for code, _ in ends)
+    told["times one was refused"] += codes == [0, 6]
     if codes == [0, 0]:
         return trial.difference()  # the second came when the first had done: it had nothing left to do
     if codes != [0, 6]:

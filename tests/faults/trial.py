@@ -136,13 +136,13 @@ def on_ray() -> Iterator[dict[str, dict[str, Any]]]:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """The process and its worker processes, or Ray's actors, of which there are no others."""
+    """The process and its worker processes, or the actors of the Ray cluster that this process has started."""
     try:
         parent = psutil.Process(pid)
         children = [child for child in parent.children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
     except psutil.NoSuchProcess:
         return []
-    return [parent, *children, *(one for one in psutil.process_iter() if _is_actor(one))]
+    return [parent, *children, *(one for one in psutil.Process().children(recursive=True) if _is_actor(one))]
 
 
 def _is_actor(process: psutil.Process) -> bool:
