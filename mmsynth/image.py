@@ -6,19 +6,26 @@ Knows how any ordinary image file becomes the 8-bit RGB that models see. Does no
 import io
 import os
 import struct
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mmsynth.errors import ImageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import PIL.Image
+
+R = TypeVar("R")
 
 #: more pixels than this are refused before decoding (PIL's own limit for a warning: about 89 megapixels)
 MAX_PIXELS = 89_478_485
+_PIXELS_A_STRIP = 2**20
 #: a larger file is refused before it is read: no image of so many pixels needs it
 MAX_FILE_BYTES = 2**30
 
@@ -29,6 +36,31 @@ _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 #: what PIL raises, or may raise, for broken files
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, struct.error)
+
+
+class _Room:
+    """Room for so many pixels that are decoded at once, in whatever number of threads."""
+
+    def __init__(self, pixels: int) -> None:
+        self._left = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room for `pixels`, and keep it for as long as the block lasts."""
+        with self._changed:
+            self._changed.wait_for(lambda: pixels <= self._left)
+            self._left -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += pixels
+                self._changed.notify_all()
+
+
+#: a decoder takes up to 20 bytes a pixel while it works (WebP)
+_room = _Room(2 * MAX_PIXELS)
 
 
 class Image:
@@ -130,26 +162,31 @@ class Image:
         its decoder then works out averages instead of pixels, which takes a fraction of the time.
         Raises ImageError(`image_empty` | `image_unreadable` | `image_truncated` | `image_too_large`).
         """
+        return self._load(at_least, _to_rgb)
+
+    def verify(self) -> None:
+        """Decode once, if nobody has yet: raises the ImageError that `pixels()` would."""
+        if not self._decoded:
+            self._load(1, _check_rgb)  # as small as may be: every byte is read all the same
+
+    def _load(self, at_least: int | None, finish: "Callable[[PIL.Image.Image], R]") -> R:
+        """What `finish` makes of the decoded picture. Raises ImageError."""
         if self._drawn is not None:
-            return _to_rgb(self._drawn)
+            return finish(self._drawn)
         with self._open() as opened:
             try:
                 # whoever asks for the size later need not open it again
                 self.__dict__.setdefault("_header", (opened.format or "", *_upright_size(opened)))
                 if at_least is not None and opened.format == "JPEG":
                     opened.draft(None, (at_least, at_least))
-                opened.load()
-                pixels = _to_rgb(opened)
+                with _room.taken(opened.width * opened.height):
+                    opened.load()
+                    finished = finish(opened)
                 self._decoded = True
-                return pixels
+                return finished
             except _BROKEN as error:
                 reason = "image_truncated" if _is_truncation(error) else "image_unreadable"
                 raise ImageError(reason, str(error)) from error
-
-    def verify(self) -> None:
-        """Decode once, if nobody has yet: raises the ImageError that `pixels()` would."""
-        if not self._decoded:
-            self.pixels(at_least=1)  # as small as may be: every byte is read all the same
 
     def _open(self) -> "PIL.Image.Image":
         import PIL.Image
@@ -238,29 +275,60 @@ def _to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
     import PIL.Image
 
     opened = _upright(opened)
-    convert = _CONVERSIONS.get(opened.mode)
-    if convert is not None:
+    convert = _on_white if "transparency" in opened.info else _CONVERSIONS.get(opened.mode)
+    if opened.mode in _DEEP:
+        convert = _to_8_bits(opened)
+    if convert is None:
+        return opened.convert("RGB")
+    if opened.width * opened.height <= _PIXELS_A_STRIP:
         return convert(opened)
-    if opened.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in opened.info:
-        rgba = opened.convert("RGBA")
-        white = PIL.Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return PIL.Image.alpha_composite(white, rgba).convert("RGB")
-    return opened.convert("RGB")
+    # strip by strip, or a large picture would stand five times in memory
+    whole = PIL.Image.new("RGB", opened.size)
+    for box in _strips(opened.size):
+        whole.paste(convert(opened.crop(box)), box)
+    return whole
 
 
-def _deep_to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
-    """16- and 32-bit greys to 8 bits by their range; PIL's own convert would clip at 255."""
+def _strips(size: tuple[int, int]) -> "Iterator[tuple[int, int, int, int]]":
+    width, height = size
+    rows = max(1, _PIXELS_A_STRIP // max(1, width))
+    for top in range(0, height, rows):
+        yield 0, top, width, min(top + rows, height)
+
+
+def _on_white(strip: "PIL.Image.Image") -> "PIL.Image.Image":
+    import PIL.Image
+
+    rgba = strip.convert("RGBA")
+    white = PIL.Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+    return PIL.Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _check_rgb(opened: "PIL.Image.Image") -> None:
+    """Raise what `_to_rgb` would; greys and RGB always become RGB."""
+    if opened.mode not in {"L", "RGB"}:
+        _to_rgb(opened)
+
+
+def _to_8_bits(opened: "PIL.Image.Image") -> "Callable[[PIL.Image.Image], PIL.Image.Image]":
+    """What makes 8 bits of a strip of 16- or 32-bit greys, by the picture's range; PIL's own convert clips at 255."""
     import numpy as np
     import PIL.Image
 
-    values = np.nan_to_num(np.asarray(opened, dtype=np.float32), posinf=0.0, neginf=0.0)
-    top = 1.0 if opened.mode == "F" and values.max() <= 1.0 else 255.0 if values.max() <= 255 else 65535.0
-    if opened.mode.startswith("I;16"):
-        top = 65535.0
-    scaled = np.clip(values / max(top, values.max()) * 255.0, 0, 255).round().astype(np.uint8)
-    return PIL.Image.fromarray(scaled).convert("RGB")
+    def values(strip: "PIL.Image.Image") -> "npt.NDArray[np.float32]":
+        return np.nan_to_num(np.asarray(strip, dtype=np.float32), posinf=0.0, neginf=0.0)
+
+    def convert(strip: "PIL.Image.Image") -> "PIL.Image.Image":
+        scaled = np.clip(values(strip) / top * 255.0, 0, 255).round().astype(np.uint8)
+        return PIL.Image.fromarray(scaled).convert("RGB")
+
+    largest = max((values(opened.crop(box)).max() for box in _strips(opened.size)), default=np.float32(0))
+    usual = 1.0 if opened.mode == "F" and largest <= 1.0 else 255.0 if largest <= 255 else 65535.0
+    top = max(65535.0 if opened.mode.startswith("I;16") else usual, largest)
+    return convert
 
 
-_CONVERSIONS: dict[str, Callable[["PIL.Image.Image"], "PIL.Image.Image"]] = {
-    mode: _deep_to_rgb for mode in ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+_CONVERSIONS: "dict[str, Callable[[PIL.Image.Image], PIL.Image.Image]]" = {
+    mode: _on_white for mode in ("RGBA", "LA", "PA", "La", "RGBa")
 }

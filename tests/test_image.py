@@ -4,8 +4,13 @@ import io
 import pickle
 import random
 import struct
+import subprocess
+import sys
+import threading
+import time
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,7 @@ import pytest
 import skimage
 
 from mmsynth.errors import ImageError
-from mmsynth.image import MAX_FILE_BYTES, MAX_PIXELS, Image
+from mmsynth.image import MAX_FILE_BYTES, MAX_PIXELS, Image, _Room
 
 # PIL's warnings about odd tags and bombs: pytest resets the filter that mmsynth sets
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
@@ -297,3 +302,60 @@ def test_verify_raises_what_pixels_would() -> None:
     Image(encode(corners(), "JPEG")).verify()
     with pytest.raises(ImageError, match="image_empty"):
         Image(b"").verify()
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "I;16", "I", "F"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_picture_is_converted_in_strips_to_the_same_pixels(
+    mode: str, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.arange(30 * 47).reshape(30, 47)
+    exif = PIL.Image.Exif()
+    exif[0x0112] = orientation
+    if mode in {"I;16", "I", "F"}:
+        drawn = PIL.Image.fromarray(values.astype({"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]) * 7)
+        data = encode(drawn, "TIFF", exif=exif)
+    else:
+        noise = np.random.default_rng(1).integers(0, 256, (30, 47, 4), dtype=np.uint8)
+        drawn = PIL.Image.fromarray(noise).convert(mode)
+        transparent = {"P": bytes(range(256)), "RGB": drawn.getpixel((3, 3))}.get(mode)
+        data = encode(drawn, "PNG", exif=exif, **({"transparency": transparent} if transparent else {}))
+    at_once = np.asarray(Image(data).pixels())
+    monkeypatch.setattr("mmsynth.image._PIXELS_A_STRIP", 100)
+    assert np.array_equal(np.asarray(Image(data).pixels()), at_once)
+
+
+def test_a_large_transparent_picture_stands_twice_in_memory_and_not_five_times() -> None:
+    """Each copy of 20 megapixels takes 80 MB: there is room for three."""
+    code = """
+import io, resource, psutil, PIL.Image
+from mmsynth.image import Image
+buffer = io.BytesIO()
+PIL.Image.new("RGBA", (5_000, 4_000), (9, 9, 9, 99)).save(buffer, "PNG", compress_level=1)
+room = psutil.Process().memory_info().vms + 240 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (room, room))
+print(Image(buffer.getvalue()).pixels().getpixel((4_999, 3_999)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "(159, 159, 159)\n", done.stderr[-500:]
+
+
+def test_threads_decode_no_more_at_once_than_there_is_room_for() -> None:
+    room, most, running = _Room(100), [0], [0]
+    lock = threading.Lock()
+
+    def decode(pixels: int) -> None:
+        with room.taken(pixels):
+            with lock:
+                running[0] += pixels
+                most[0] = max(most[0], running[0])
+            time.sleep(0.005)
+            with lock:
+                running[0] -= pixels
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(decode, [40, 60, 100, 10] * 10))
+    assert (most[0] <= 100, most[0] >= 60, running[0]) == (True, True, 0)

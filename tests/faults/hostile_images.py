@@ -16,10 +16,10 @@ from tests.faults.measured import measured
 from tests.faults.trial import Figure
 from tests.photos import photographs
 
-#: a picture of MAX_PIXELS with transparency stands four times in memory with 4 bytes a pixel, and once with 3, in each
-#: thread that decodes one; the rest is Python and what it has imported
-THREADS = 1
-MOST_MB = 89.5 * (4 * 4 + 3) * THREADS + 400
+#: a WebP of MAX_PIXELS stands four times in memory with 4 bytes a pixel, all others less; however many threads there
+#: are, there is room for two at once, and a finished one in each of the others; the rest is Python and its imports
+THREADS = 4
+MOST_MB = 89.5 * 4 * (2 * 4 + THREADS - 2) + 300
 _SIDE_PX = 320
 
 
@@ -159,6 +159,11 @@ def forgeries(real: list[bytes]) -> Iterator[tuple[str, bytes]]:
     yield "lies_within_limits.png", _png(9_400, 9_400, zlib.compress(bytes(100)))
     yield "largest_allowed.png", saved(PIL.Image.new("RGBA", (9_400, 9_400), (9, 9, 9, 99)), "PNG", compress_level=1)
     yield "largest_allowed.gif", _gif(9_400, 9_400)
+    yield "largest_allowed.webp", saved(PIL.Image.new("RGB", (9_400, 9_400), (9, 9, 9)), "WEBP", method=0)
+    yield "largest_deep.png", saved(PIL.Image.new("I;16", (9_400, 9_400), 900), "PNG", compress_level=1)
+    on_its_side = PIL.Image.Exif()
+    on_its_side[0x0112] = 6
+    yield "largest_on_its_side.jpg", saved(PIL.Image.new("RGB", (9_400, 9_400)), "JPEG", exif=on_its_side)
     yield "no_pixels.png", _png(0, 0, b"")
     yield (
         "negative.bmp",
