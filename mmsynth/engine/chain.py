@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from mmsynth.candidates import BestOf, Repeat
@@ -26,6 +27,7 @@ from mmsynth.errors import MMSynthError, PluginError, SampleError
 from mmsynth.recipe import Out
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.secrets import without_secrets
+from mmsynth.seeds import seed_for
 from mmsynth.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -59,6 +61,7 @@ class StageRunner:
         self.batch_size = stage.batch_size
         self._pool, self._device = pool, device
         self._step = _provenance(stage)
+        self._seed_of = partial(seed_for, stage._run_seed, stage.label)  # stage.seed(), whose fields are slow to read
 
     def run(self, flow: Iterable[Flow]) -> Iterator[Flow]:
         waiting: list[tuple[Item, Any]] = []
@@ -141,10 +144,10 @@ class StageRunner:
             kept = self._with_step(result.sample) if result.sample else None
             return item.ended("dropped", result.reason, sample=kept)
         drawn = item.drawn or (item.sample is not None and result.image is not item.sample.image)
-        return replace(item, sample=self._with_step(result), drawn=drawn)
+        return item.gone_through(self._with_step(result), drawn)
 
     def _with_step(self, sample: Sample) -> Sample:
-        steps = [*sample.record.get("steps", ()), {**self._step, "seed": self.stage.seed(sample)}]
+        steps = [*sample.record.get("steps", ()), {**self._step, "seed": self._seed_of(sample.key)}]
         return sample.with_record(steps=steps)
 
 

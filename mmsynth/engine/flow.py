@@ -3,7 +3,6 @@
 Knows threads and queues; does not know samples.
 """
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +29,43 @@ def ahead(
         yield pending.popleft()
 
 
+class Channel(Generic[T]):
+    """From one thread to another, at most `depth` waiting. Who takes, takes all there is: threads change seldom."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._waiting: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, item: T) -> bool:
+        """Add one, waiting for room; False where the channel is closed."""
+        with self._changed:
+            while len(self._waiting) >= self._depth and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return False
+            self._waiting.append(item)
+            if len(self._waiting) == 1:
+                self._changed.notify()
+            return True
+
+    def take(self) -> deque[T]:
+        """All that wait, at least one."""
+        with self._changed:
+            while not self._waiting:
+                self._changed.wait()
+            taken, self._waiting = self._waiting, deque()
+            self._changed.notify()
+            return taken
+
+    def close(self) -> None:
+        """Take nothing more; who waits for room goes on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 class InBackground(Generic[T]):
     """Iterates `items` in a thread of its own, at most `depth` ahead. What it raises is raised where it is consumed.
 
@@ -38,8 +74,8 @@ class InBackground(Generic[T]):
 
     def __init__(self, items: Iterable[T], depth: int) -> None:
         self._items = items
-        self._buffer: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(maxsize=depth)
-        self._stopped = threading.Event()
+        # as many again may have been taken and wait to be consumed
+        self._channel: Channel[tuple[T] | BaseException | None] = Channel(max(1, depth // 2))
         self._thread = threading.Thread(target=self._produce, name="mmsynth-read", daemon=True)
 
     def __enter__(self) -> Iterator[T]:
@@ -47,32 +83,28 @@ class InBackground(Generic[T]):
         return self._consume()
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
+        self._channel.close()
         self._thread.join(timeout=5)
 
     def _consume(self) -> Iterator[T]:
-        while (entry := self._buffer.get()) is not None:
-            if isinstance(entry, BaseException):
-                raise entry
-            yield entry[0]
+        while True:
+            taken = self._channel.take()
+            while taken:
+                entry = taken.popleft()
+                if entry is None:
+                    return
+                if isinstance(entry, BaseException):
+                    raise entry
+                yield entry[0]
 
     def _produce(self) -> None:
         try:
             for item in self._items:
-                if not self._put((item,)):
+                if not self._channel.put((item,)):
                     return
-            self._put(None)
+            self._channel.put(None)
         except BaseException as error:  # noqa: BLE001 - carried to the consumer, which raises it
-            self._put(error)
-
-    def _put(self, entry: tuple[T] | BaseException | None) -> bool:
-        while not self._stopped.is_set():
-            try:
-                self._buffer.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
+            self._channel.put(error)
 
 
 class Behind(Generic[T]):
@@ -80,7 +112,8 @@ class Behind(Generic[T]):
 
     def __init__(self, function: Callable[[T], None], depth: int) -> None:
         self._function = function
-        self._buffer: queue.Queue[tuple[T] | None] = queue.Queue(maxsize=depth)
+        # as many again may have been taken and wait to be done
+        self._channel: Channel[tuple[T] | None] = Channel(max(1, depth // 2))
         self._error: BaseException | None = None
         self._cancelled = False
         self._thread = threading.Thread(target=self._work, name="mmsynth-write", daemon=True)
@@ -89,30 +122,32 @@ class Behind(Generic[T]):
     def put(self, item: T) -> None:
         """Hand over one item; raises what an earlier one raised."""
         self._raise_error()
-        self._buffer.put((item,))
+        self._channel.put((item,))
 
     def finish(self) -> None:
         """Wait until everything handed over is done; raises what went wrong."""
-        self._buffer.put(None)
+        self._channel.put(None)
         self._thread.join()
         self._raise_error()
 
     def cancel(self) -> None:
         """Stop without doing what is still waiting."""
         self._cancelled = True
-        self._buffer.put(None)
+        self._channel.put(None)
         self._thread.join()
 
     def _work(self) -> None:
         while True:
-            waiting = self._buffer.get()
-            if waiting is None:
-                return
-            if self._error is None and not self._cancelled:
-                try:
-                    self._function(*waiting)
-                except BaseException as error:  # noqa: BLE001 - raised in the main thread by put() or finish()
-                    self._error = error
+            taken = self._channel.take()
+            while taken:
+                waiting = taken.popleft()
+                if waiting is None:
+                    return
+                if self._error is None and not self._cancelled:
+                    try:
+                        self._function(*waiting)
+                    except BaseException as error:  # noqa: BLE001 - raised in the main thread by put() or finish()
+                        self._error = error
 
     def _raise_error(self) -> None:
         if self._error is not None:

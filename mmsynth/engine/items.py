@@ -42,6 +42,10 @@ class Item:
     def is_live(self) -> bool:
         return self.status == "success"
 
+    def gone_through(self, sample: Sample, drawn: bool) -> "Item":
+        """With what a stage gave for it."""
+        return Item(self.key, sample, self.source, self.status, self.reason, self.detail, drawn, self.groups)
+
     def ended(self, status: Status, reason: str, detail: str = "", sample: Sample | None = None) -> "Item":
         return replace(self, status=status, reason=reason, detail=detail, sample=sample or self.sample)
 

@@ -16,14 +16,15 @@ class Progress:
     #: inputs that an earlier run had already done
     already: int = 0
 
-    def plus(self, kept: int = 0, dropped: int = 0, failed: int = 0) -> "Progress":
+    def plus(self, kept: int = 0, dropped: int = 0, failed: int = 0, already: int | None = None) -> "Progress":
+        """So many more; `already` is told anew."""
         return Progress(
             self.total,
             self.inputs + kept + dropped + failed,
             self.kept + kept,
             self.dropped + dropped,
             self.failed + failed,
-            self.already,
+            self.already if already is None else already,
         )
 
 

@@ -204,7 +204,7 @@ class Watch:
     def rows(self, status: Status, n: int = 1) -> None:
         """`n` more inputs came to this end."""
         counts = {"success": "kept"}.get(status, status)
-        self.progress = replace(self.progress.plus(**{counts: n}), already=self._plan.already)
+        self.progress = self.progress.plus(**{counts: n}, already=self._plan.already)
         if self._on_progress is not None:
             self._on_progress(self.progress)
         if self.progress.inputs >= _ENOUGH_TO_JUDGE:

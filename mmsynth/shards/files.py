@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 _PART = ".part"
+#: what is written in small pieces goes to the disk in such
+_BUFFERED_BYTES = 2**18
 _SHARD = re.compile(r"^\.(\d{5,})[._]")
 
 
@@ -23,7 +25,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
     try:
-        with part.open("w+b") as file:
+        with part.open("w+b", buffering=_BUFFERED_BYTES) as file:
             yield file
             flush_to_disk(file)
         part.replace(path)

@@ -27,8 +27,12 @@ from mmsynth.errors import ImageError
 from mmsynth.sample import Sample
 from mmsynth.shards.files import digest_of, json_bytes, sealed
 from mmsynth.shards.storage import Storage
+from mmsynth.shards.tar_header import tar_header
 
 SCORE_PREFIX = "score_"
+_ZEROS = bytes(tarfile.BLOCKSIZE)
+#: not orjson, which writes other numbers (1e-07 as 1e-7, NaN as null) and none over 64 bits
+_RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 class ShardWriter:
@@ -44,6 +48,7 @@ class ShardWriter:
         self._digests: dict[str, str] = {}
         self._open = ExitStack()
         self._tar: IO[bytes] | None = None
+        self._tar_bytes = 0
 
     def add(self, item: Item) -> None:
         """Write a kept sample's members, and the row of any item."""
@@ -87,25 +92,22 @@ class ShardWriter:
         """Append them to the tar; gives where they start and stop in it."""
         if self._tar is None:
             self._tar = self._open.enter_context(self._writing(self._named(".tar")))
-        start = self._tar.tell()
+        start = self._tar_bytes
         # members of one key must be adjacent, or readers split the sample
         for extension, data in sorted(members.items()):
-            # GNU's format has names of any length; no time and no owner: the same bytes on every run
-            header = tarfile.TarInfo(f"{key}.{extension}")
-            header.size, header.mode = len(data), 0o444
-            self._tar.write(header.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
-            self._tar.write(data)
-            self._tar.write(bytes(-len(data) % tarfile.BLOCKSIZE))
-        return start, self._tar.tell()
+            parts = (tar_header(f"{key}.{extension}", len(data)), data, _ZEROS[: -len(data) % tarfile.BLOCKSIZE])
+            self._tar.writelines(parts)
+            self._tar_bytes += sum(map(len, parts))
+        return start, self._tar_bytes
 
     def _close_tar(self) -> int:
         """The tar's size; a block of which nothing was kept has no tar, since some readers stop at an empty one."""
         if self._tar is None:
             self._storage.remove(self._named(".tar"))
             return 0
-        self._tar.write(bytes(2 * tarfile.BLOCKSIZE))
-        self._tar.write(bytes(-self._tar.tell() % tarfile.RECORDSIZE))
-        size = self._tar.tell()
+        end = self._tar_bytes + 2 * tarfile.BLOCKSIZE
+        size = end + -end % tarfile.RECORDSIZE
+        self._tar.write(bytes(size - self._tar_bytes))
         self._open.close()
         return size
 
@@ -166,9 +168,7 @@ def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
     if sample.caption is not None:
         members["txt"] = sample.caption.encode("utf-8", "replace")
     record = {**sample.record, "synthetic": {"image": _image_is_synthetic(item), "caption": _caption_origin(sample)}}
-    members["json"] = json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=str).encode(
-        "utf-8", "replace"
-    )
+    members["json"] = _RECORD.encode(record).encode("utf-8", "replace")
     return members
 
 

@@ -103,9 +103,12 @@ def with_originals(sample: Sample, captions: Iterable[str]) -> Sample:
     texts = list(captions)
     known = {entry["text"] for entry in sample.record.get("captions", ())}
     new = [{"text": text, "origin": "original"} for text in dict.fromkeys(texts) if text not in known]
+    if not texts:
+        return sample
+    record = sample.record
     if new:
-        sample = sample.with_record(captions=[*sample.record.get("captions", ()), *new])
-    return replace(sample, caption=texts[0]) if texts else sample
+        record = {**record, "captions": [*record.get("captions", ()), *new]}
+    return replace(sample, caption=texts[0], record=record)
 
 
 def note(mended: list[str], code: str) -> None:

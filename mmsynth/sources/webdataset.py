@@ -14,6 +14,9 @@ from mmsynth.sources.locations import expand, filesystem, is_plain_file, is_remo
 from mmsynth.sources.members import Group, grouped, sample_of
 from mmsynth.sources.unique import UniqueKeys
 
+#: many small members with one call of the system; larger ones are read past the buffer
+_BUFFERED_BYTES = 2**18
+
 
 class WebDataset(Source):
     """Samples of tars: a tar, a folder of them, a glob, a brace pattern `{000..099}.tar`, any fsspec URL, or a list.
@@ -130,7 +133,7 @@ def _cut(location: str, samples_per_slice: int, keys: UniqueKeys) -> Iterator[Sl
 
 def _part(location: str, start: int, stop: int | None) -> Iterable[Group]:
     try:
-        with Path(location).open("rb") as file:
+        with Path(location).open("rb", buffering=_BUFFERED_BYTES) as file:
             file.seek(start)
             yield from grouped(tar.read(file, start, stop), shown(location))
     except OSError as error:
