@@ -20,14 +20,16 @@ from tests.photos import photographs
 #: are, there is room for two at once, and a finished one in each of the others; the rest is Python and its imports
 THREADS = 4
 MOST_MB = 89.5 * 4 * (2 * 4 + THREADS - 2) + 300
+#: a square of MAX_PIXELS, nearly
+LARGEST_PX = 9_400
 _SIDE_PX = 320
 
 
-def figures(folder: Path, images: int, seed: int) -> list[Figure]:
+def figures(folder: Path, images: int, seed: int, largest_px: int = LARGEST_PX) -> list[Figure]:
     """Write the images, read them as a folder in a run of its own, and look at its rows and its memory."""
     inputs = folder / "hostile-images"
     inputs.mkdir(parents=True)
-    for name, data in hostile(images, seed):
+    for name, data in hostile(images, seed, largest_px):
         (inputs / name).write_bytes(data)
     said, peak_mb, seconds = measured(folder / "hostile-images-out", f"read:{inputs}", {"threads": THREADS})
     wrong = [said] if said else []
@@ -42,11 +44,11 @@ def figures(folder: Path, images: int, seed: int) -> list[Figure]:
     return [Figure("hostile images", "a row for each, no crash, no hang", images, images - len(wrong), note, wrong)]
 
 
-def hostile(images: int, seed: int) -> Iterator[tuple[str, bytes]]:
+def hostile(images: int, seed: int, largest_px: int) -> Iterator[tuple[str, bytes]]:
     """Name → bytes: the same for a seed."""
     rng = random.Random(f"{seed} images")
     real = [data for path in photographs() for data in encodings(path)]
-    forged = list(forgeries(real))
+    forged = list(forgeries(real, largest_px))
     for i in range(images):
         if i < len(forged):
             name, data = forged[i]
@@ -150,20 +152,21 @@ MUTATIONS: tuple[Callable[[random.Random, bytes], bytes], ...] = (
 # -- forgeries --------------------------------------------------------------------------------------------------------
 
 
-def forgeries(real: list[bytes]) -> Iterator[tuple[str, bytes]]:
-    """What no fuzzer finds: bombs, lying headers, empty files."""
+def forgeries(real: list[bytes], largest_px: int) -> Iterator[tuple[str, bytes]]:
+    """What no fuzzer finds: bombs, lying headers, empty files, the largest that are allowed."""
+    largest = (largest_px, largest_px)
     yield "empty.jpg", b""
     yield "one_byte.png", b"\x89"
     yield "bomb.png", _png(30_000, 30_000, zlib.compress(bytes(30_000 * 30), 9))
     yield "bomb_2_31.png", _png(2**31 - 1, 2**31 - 1, zlib.compress(bytes(100)))
     yield "lies_within_limits.png", _png(9_400, 9_400, zlib.compress(bytes(100)))
-    yield "largest_allowed.png", saved(PIL.Image.new("RGBA", (9_400, 9_400), (9, 9, 9, 99)), "PNG", compress_level=1)
-    yield "largest_allowed.gif", _gif(9_400, 9_400)
-    yield "largest_allowed.webp", saved(PIL.Image.new("RGB", (9_400, 9_400), (9, 9, 9)), "WEBP", method=0)
-    yield "largest_deep.png", saved(PIL.Image.new("I;16", (9_400, 9_400), 900), "PNG", compress_level=1)
+    yield "largest_allowed.png", saved(PIL.Image.new("RGBA", largest, (9, 9, 9, 99)), "PNG", compress_level=1)
+    yield "largest_allowed.gif", _gif(*largest)
+    yield "largest_allowed.webp", saved(PIL.Image.new("RGB", largest, (9, 9, 9)), "WEBP", method=0)
+    yield "largest_deep.png", saved(PIL.Image.new("I;16", largest, 900), "PNG", compress_level=1)
     on_its_side = PIL.Image.Exif()
     on_its_side[0x0112] = 6
-    yield "largest_on_its_side.jpg", saved(PIL.Image.new("RGB", (9_400, 9_400)), "JPEG", exif=on_its_side)
+    yield "largest_on_its_side.jpg", saved(PIL.Image.new("RGB", largest), "JPEG", exif=on_its_side)
     yield "no_pixels.png", _png(0, 0, b"")
     yield (
         "negative.bmp",

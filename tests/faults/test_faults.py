@@ -132,7 +132,7 @@ def test_what_hangs_fails_as_timeout_and_its_batch_goes_on(tmp_path: Path) -> No
 
 
 def test_hostile_images_each_end_in_a_row(tmp_path: Path) -> None:
-    held(hostile_images.figures(tmp_path, 60, 1))
+    held(hostile_images.figures(tmp_path, 60, 1, largest_px=900))
 
 
 def test_hostile_tars_end_in_rows_and_nothing_leaves_the_output(tmp_path: Path) -> None:
