@@ -1,9 +1,12 @@
-"""Real photographs, as installed packages carry them."""
+"""Real photographs and drawings, as installed packages carry them."""
 
 from pathlib import Path
 
 import skimage
 import sklearn
+
+#: Debian's package openclipart-png
+_CLIP_ART = Path("/usr/share/openclipart/png")
 
 
 def photographs(most: int | None = None) -> list[Path]:
@@ -14,3 +17,8 @@ def photographs(most: int | None = None) -> list[Path]:
     photos = sorted(named.values(), key=lambda path: path.stem)
     assert photos, "scikit-image and scikit-learn carry photographs"
     return photos[:most]
+
+
+def clip_art() -> list[Path]:
+    """Drawings of the Debian package openclipart-png, by path; none where it is not installed."""
+    return sorted(path for path in _CLIP_ART.rglob("*.png") if not path.is_symlink())

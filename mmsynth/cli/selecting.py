@@ -3,7 +3,6 @@
 import json
 import math
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +25,7 @@ class Form(StrEnum):
 @app.command()
 def select(  # noqa: PLR0913 - a command line's options
     runs: Runs,
-    out: Annotated[Path, typer.Argument(help="the output folder: even, shuffled shards", show_default=False)],
+    out: Annotated[str, typer.Argument(help="the output folder or URL: even, shuffled shards", show_default=False)],
     where: Annotated[str | None, typer.Option(help="SQL: clip >= 0.26 and caption_words between 4 and 60")] = None,
     top: Annotated[float | None, typer.Option(help="the best share (0 to 1) by --by, over all runs")] = None,
     by: Annotated[str | None, typer.Option(help="a score, a column or an SQL expression: higher is better")] = None,
@@ -92,7 +91,7 @@ def calibrate(  # noqa: PLR0913 - a command line's options
     run: Annotated[str, typer.Argument(help="an output folder whose pairs were scored")],
     score: Annotated[str, typer.Option(help="the score to find a threshold for")] = "clip",
     precision: Annotated[float, typer.Option(help="the share of kept pairs that should match", min=0, max=1)] = 0.95,
-    out: Annotated[Path | None, typer.Option(help="write calibration.json and calibration.png here")] = None,
+    out: Annotated[str | None, typer.Option(help="write calibration.json and calibration.png here")] = None,
     limit: Annotated[int, typer.Option(help="mismatched pairs to score", min=1)] = 5000,
     seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0,
     device: Device = "auto",
@@ -114,11 +113,15 @@ def calibrate(  # noqa: PLR0913 - a command line's options
     if out is not None:
         from mmsynth.calibration.chart import write_chart
         from mmsynth.shards.files import write_json
+        from mmsynth.shards.storage import storage_at
 
-        out.mkdir(parents=True, exist_ok=True)
         chosen = None if threshold is None else found.at(threshold)
-        write_json(out / "calibration.json", {"score": score, "wanted": precision, "chosen": chosen, **found.to_dict()})
-        write_chart(found, score, out / "calibration.png", threshold)
+        told = {"score": score, "wanted": precision, "chosen": chosen, **found.to_dict()}
+        storage = storage_at(out)
+        storage.make()
+        with storage.in_folder() as folder:
+            write_json(folder / "calibration.json", told)
+            write_chart(found, score, folder / "calibration.png", threshold)
 
 
 def _bounds(text: str) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 The hash is imagehash's phash (the signs of a picture's low frequencies) after uniform borders are cut off. It stands
 recompression, resizing and small changes of colour; it does not stand crops, and it sees no colour. A picture that is
-flat to it (of one colour, or of colours equally light) has no hash, or all of them would be each other's duplicates.
+flat to it (of one colour, or of colours equally light), or has hardly any of these frequencies (the stripes of flags),
+has no hash, or all of them would be each other's duplicates.
 
 Pairs are found without comparing all: two hashes within distance d agree, up to d/m bits, in one of m bands
 (multi-index hashing, Norouzi et al. 2012, arXiv 1307.2982).
@@ -32,6 +33,9 @@ BITS = 64
 NO_HASH = 0
 #: the side at which imagehash looks at a picture, and the least spread of its pixels there (of 255) that says anything
 _HASHED_SIDE, _FLAT = 32, 1.0
+#: bits set in a hash that says anything. Half of them are above the median, but where most frequencies are none at all
+#: the median is nothing, too: the stripes of a flag have 7, whatever their colours, and few above it
+_FEWEST_SET = 12
 #: the frequencies whose sign turns when a picture is mirrored: the odd columns of the 8×8
 _MIRROR = np.uint64(0x5555555555555555)
 #: the side of the square in which borders are looked for, and how much of it a border may take
@@ -46,14 +50,14 @@ _BLURRED = 8
 
 
 def hash_of(picture: "PIL.Image.Image") -> int | None:
-    """The picture's 64 bits, never NO_HASH; None for a flat picture. Uniform borders are cut off first."""
+    """The picture's 64 bits, never NO_HASH; None for flat pictures and stripes. Uniform borders are cut off first."""
     import imagehash
 
     grey = without_borders(picture)
     if np.asarray(grey.resize((_HASHED_SIDE,) * 2, reducing_gap=3.0), dtype=np.float32).std() < _FLAT:
         return None
     bits = imagehash.phash(grey).hash
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return int.from_bytes(np.packbits(bits).tobytes(), "big") if bits.sum() >= _FEWEST_SET else None
 
 
 def check_hashing() -> None:

@@ -102,8 +102,8 @@ class Decided:
         """Who went as a duplicate, and who stays for it: `run`, `key`, `stays_run`, `stays`, `reason`."""
         sql = "SELECT run_number, key, stays_run, stays, reason FROM duplicates ORDER BY run_number, key"
         found = self.rows.run(sql).fetchall()
-        folders = [str(run) for run in self.rows.runs]
-        return [(folders[run], key, folders[by], stays, reason) for run, key, by, stays, reason in found]
+        runs = self.rows.runs
+        return [(runs[run], key, runs[by], stays, reason) for run, key, by, stays, reason in found]
 
     def in_order(self) -> Iterator[tuple[int, int, str, int, int]]:
         """Run number, shard, key, start and stop in the tar; shuffled by the seed."""

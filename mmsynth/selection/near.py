@@ -5,7 +5,6 @@ Knows rows and files of arrays. How near ones are found is in `mmsynth.neighbour
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from mmsynth.neighbours import captions, embeddings, groups, hashes
 from mmsynth.neighbours.chunks import Pairs
 from mmsynth.selection.arrays import shard_arrays
 from mmsynth.selection.rows import TABLE, Rows
-from mmsynth.shards.writer import array_path
+from mmsynth.shards.writer import array_name
 
 #: what is compared → the bound where none is given
 BOUNDS: dict[str, float] = {"hash": hashes.DISTANCE, "embedding": embeddings.COSINE, "caption": captions.JACCARD}
@@ -61,7 +60,7 @@ class _Left:
     """The rows of `kept` in the order of their runs and shards."""
 
     def __init__(self, rows: Rows, *, with_captions: bool) -> None:
-        self._folders = rows.runs
+        self._files = rows.files
         texts = f"JOIN (SELECT run_number, shard, key, caption FROM {TABLE}) AS texts USING (run_number, shard, key)"
         found: dict[str, Any] = rows.run(
             f"SELECT run_number, shard, tar_start, key, value{', caption' if with_captions else ''} "
@@ -101,14 +100,14 @@ class _Left:
 
     def _of_shard(self, what: str, start: int, end: int) -> npt.NDArray[Any]:
         name, maker = _FILES[what]
-        run, shard = self._folders[int(self.runs[start])], int(self._shards[start])
-        path = array_path(Path(run), shard, name)
+        files, shard = self._files[int(self.runs[start])], int(self._shards[start])
+        file = array_name(shard, name)
         try:
-            return shard_arrays(Path(run), shard).of(name, self._starts[start:end])
+            return shard_arrays(files, shard).of(name, self._starts[start:end])
         except KeyError as error:
             raise RecipeError(
-                f"near_duplicates: {run} has no {path.name}, which a filter writes: "
-                f"mmsynth filter {run} OUT --filter {maker}"
+                f"near_duplicates: {files.shown} has no {file}, which a filter writes: "
+                f"mmsynth filter {files.shown} OUT --filter {maker}"
             ) from error
         except (OSError, ValueError, IndexError) as error:
-            raise RecipeError(f"near_duplicates: {path} cannot be read: {error}") from error
+            raise RecipeError(f"near_duplicates: {files.shown}/{file} cannot be read: {error}") from error

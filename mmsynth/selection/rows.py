@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsynth import registry
 from mmsynth.errors import PluginError, RecipeError, SourceError
+from mmsynth.selection.run_files import run_files
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.writer import SCORE_PREFIX
 
@@ -35,14 +36,18 @@ class Rows:
     def __init__(self, runs: Sequence[str | Path]) -> None:
         import duckdb
 
-        self.runs = [Path(run) for run in runs]
+        #: their files, in the order of `run_number`
+        self.files = [run_files(run) for run in runs]
+        #: as messages and the column `run` name them
+        self.runs = [files.shown for files in self.files]
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
         # what is larger goes to disk, in a folder that goes with this object
         self._spill = tempfile.TemporaryDirectory(prefix="mmsynth-select-")
         self.connection.execute(f"SET memory_limit = '{_MEMORY}'")
         self.connection.execute(f"SET temp_directory = {_text(self._spill.name)}")
-        parts = [self._part(number, run) for number, run in enumerate(self.runs)]
+        self._folders: list[Path] = []
+        parts = [self._part(number, RunFolder(run)) for number, run in enumerate(runs)]
         self.connection.execute(f"CREATE VIEW stored AS {' UNION ALL BY NAME '.join(parts)}")
         stored = self.connection.execute("DESCRIBE stored").fetchall()
         #: scores, without their prefix
@@ -52,29 +57,31 @@ class Rows:
         self.columns = [name for name, *_ in self.connection.execute(f"DESCRIBE {TABLE}").fetchall()]
         self._lock()
 
-    def _part(self, number: int, run: Path) -> str:
+    def _part(self, number: int, run: RunFolder) -> str:
         """The select of one run's rows: committed shards only."""
-        folder = RunFolder(run)
-        folder.description()  # raises where there is no run
-        place = self._place(number, run.absolute())
-        files = [str(place / f"{index:05d}.parquet") for index in sorted(folder.committed)]
-        if not files:
-            raise SourceError(f"{run} has no finished shard yet: nothing to decide from")
+        run.description()  # raises where there is no run
+        names = [f"{index:05d}.parquet" for index in sorted(run.committed)]
+        if not names:
+            raise SourceError(f"{run.shown} has no finished shard yet: nothing to decide from")
+        try:
+            folder = self._place(number, self.files[number].here(names).absolute())
+        except OSError as error:
+            raise SourceError(f"the rows of {run.shown} cannot be read: {error}") from error
+        self._folders.append(folder)
         return (
-            f"SELECT *, {number} AS run_number, {_text(str(run))} AS run, "
+            f"SELECT *, {number} AS run_number, {_text(run.shown)} AS run, "
             r"CAST(regexp_extract(filename, '(\d+)\.parquet$', 1) AS INTEGER) AS shard "
-            f"FROM read_parquet([{', '.join(map(_text, files))}], filename = true, union_by_name = true, "
+            f"FROM read_parquet([{', '.join(_text(str(folder / name)) for name in names)}], filename = true, "
             # or a folder called score_clip=9 would say so of every row
-            "hive_partitioning = false)"
+            "union_by_name = true, hive_partitioning = false)"
         )
 
-    def _place(self, number: int, run: Path) -> Path:
+    def _place(self, number: int, folder: Path) -> Path:
         """Where DuckDB finds the run: behind a link, if it would take the folder's name for a pattern."""
-        if not set(str(run)) & set("*?["):
-            return run
+        if not set(str(folder)) & set("*?["):
+            return folder
         link = Path(self._spill.name) / f"run-{number}"
-        if not link.is_symlink():
-            link.symlink_to(run, target_is_directory=True)
+        link.symlink_to(folder, target_is_directory=True)
         return link
 
     def _view(self, stored: set[str]) -> str:
@@ -97,7 +104,7 @@ class Rows:
 
     def _lock(self) -> None:
         """From here on a query reads the runs and nothing else: no other file, no network, no setting."""
-        folders = ", ".join(_text(str(self._place(number, run.absolute()))) for number, run in enumerate(self.runs))
+        folders = ", ".join(_text(str(folder)) for folder in self._folders)
         self.connection.execute(f"SET allowed_directories = [{folders}]")
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
@@ -148,7 +155,7 @@ class Rows:
         if match is None:
             return f"the query cannot be run: {_first_line(error)}"
         name = match[1] or match[2]
-        there = f"there is no column '{name}' in {', '.join(map(str, self.runs))}: there are {', '.join(self.columns)}"
+        there = f"there is no column '{name}' in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
         maker = _filter_that_scores(name.removeprefix(SCORE_PREFIX))
         if maker is None:
             return there

@@ -8,7 +8,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +19,12 @@ from pydantic import Field, field_validator
 
 from mmsynth.errors import SampleError
 from mmsynth.sample import Sample
+from mmsynth.secrets import without_secrets
 from mmsynth.seeds import rng_for
-from mmsynth.selection.arrays import shard_arrays
+from mmsynth.selection.arrays import shard_arrays, shards_with_arrays
 from mmsynth.selection.decision import Decided, Decision
 from mmsynth.selection.rows import Rows
+from mmsynth.selection.run_files import RunFiles, place_of, run_files, state_of
 from mmsynth.shards.files import whole_file, write_json
 from mmsynth.shards.folder import RunFolder
 from mmsynth.sources import tar
@@ -54,9 +56,9 @@ class Selection(Source, Decision):
     @field_validator("runs")
     @classmethod
     def _each_run_once(cls, runs: tuple[str, ...]) -> tuple[str, ...]:
-        there: dict[Path, str] = {}
+        there: dict[str, str] = {}
         for run in runs:
-            place = Path(run).resolve()
+            place = place_of(run)
             if place in there:
                 raise ValueError(f"the same run is given twice: {there[place]} and {run}")
             there[place] = run
@@ -77,8 +79,8 @@ class Selection(Source, Decision):
 
     def decided(self) -> Decided:
         """What is kept and why the rest goes; decided once for as long as the runs stay as they are."""
-        committed = [path for run in self.runs for path in sorted(Path(run).glob("*_stats.json"))]
-        return _decided(self.runs, self.model_dump_json(include=_DECIDING), tuple(map(_state, committed)))
+        states = tuple(state_of(run) for run in self.runs)
+        return _decided(self.runs, self.model_dump_json(include=_DECIDING), states)
 
     def count(self) -> int | None:
         return self.decided().kept
@@ -98,11 +100,11 @@ class Selection(Source, Decision):
             yield Slice({"picks": [[*pick, renamed.get(j)] for j, pick in enumerate(picks)]}, size)
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        runs = _opened(self.runs, tuple(state_of(run) for run in self.runs))
         for run, shard, key, start, stop, renamed in payload["picks"]:
-            path = Path(self.runs[run]) / f"{shard:05d}.tar"
-            found = _read_one(path, start, stop, renamed or key)
+            found = _read_one(runs[run], f"{shard:05d}.tar", start, stop, renamed or key)
             if isinstance(found, Sample):
-                found = replace(self._mixed(found), arrays=_arrays_of(self.runs, run, shard, start))
+                found = replace(self._mixed(found), arrays=_arrays_of(runs, run, shard, start))
             yield found
 
     def _mixed(self, sample: Sample) -> Sample:
@@ -139,7 +141,7 @@ class Selection(Source, Decision):
             with whole_file(folder / "duplicates.csv") as file:
                 file.write(text.getvalue().encode())
         about = {
-            "runs": list(self.runs),
+            "runs": without_secrets(self.runs),
             "decision": self.model_dump(mode="json", exclude_defaults=True, exclude={"runs"}),
             "candidates": decided.candidates,
             "kept": decided.kept,
@@ -165,36 +167,37 @@ def _missing(origin: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def _decided(runs: tuple[str, ...], decision: str, _state: tuple[tuple[str, int], ...]) -> Decided:
+def _decided(runs: tuple[str, ...], decision: str, _states: tuple[Hashable, ...]) -> Decided:
     return Decision.model_validate_json(decision).decide(Rows(runs))
 
 
-def _state(path: Path) -> tuple[str, int]:
-    return str(path), path.stat().st_mtime_ns
+@lru_cache(maxsize=4)
+def _opened(runs: tuple[str, ...], _states: tuple[Hashable, ...]) -> tuple[RunFiles, ...]:
+    return tuple(map(run_files, runs))
 
 
-def _arrays_of(runs: tuple[str, ...], run: int, shard: int, start: int) -> dict[str, npt.NDArray[Any]]:
+def _arrays_of(runs: tuple[RunFiles, ...], run: int, shard: int, start: int) -> dict[str, npt.NDArray[Any]]:
     """What filters kept beside the shard of the sample that starts there in the tar."""
-    there, alike = shard_arrays(Path(runs[run]), shard), _alike(runs)
+    there, alike = shard_arrays(runs[run], shard), _alike(runs)
     return {name: there.of(name, start) for name in there.arrays if name in alike}
 
 
 @lru_cache(maxsize=4)
-def _alike(runs: tuple[str, ...]) -> frozenset[str]:
+def _alike(runs: tuple[RunFiles, ...]) -> frozenset[str]:
     """Names of the arrays that are of one type and shape in all runs that have them: others cannot lie together."""
     kinds: dict[str, set[tuple[Any, ...]]] = {}
     for run in runs:
-        for name, whole in shard_arrays(Path(run), min(RunFolder(run).committed, default=0)).arrays.items():
-            kinds.setdefault(name, set()).add((whole.dtype.str, whole.shape[1:]))
+        for shard in shards_with_arrays(run)[:1]:
+            for name, whole in shard_arrays(run, shard).arrays.items():
+                kinds.setdefault(name, set()).add((whole.dtype.str, whole.shape[1:]))
     return frozenset(name for name, found in kinds.items() if len(found) == 1)
 
 
-def _read_one(path: Path, start: int, stop: int, key: str) -> Sample | Unreadable:
-    shown = f"{path.parent.name}/{path.name}"
+def _read_one(run: RunFiles, name: str, start: int, stop: int, key: str) -> Sample | Unreadable:
+    shown = f"{run.shown.rpartition('/')[2]}/{name}"
     try:
-        with path.open("rb") as file:
-            file.seek(start)
-            groups = list(grouped(tar.read(file, start, stop), shown))
+        part = io.BytesIO(run.span(name, start, stop))
+        groups = list(grouped(tar.read(part, start, stop), shown))
     except (OSError, SampleError) as error:
         return Unreadable(key, "broken_tar", str(error), shown)
     if len(groups) != 1:

@@ -70,6 +70,25 @@ def test_a_picture_with_little_in_it_has_a_hash() -> None:
     assert h.hash_of(faint) not in {None, h.NO_HASH}
 
 
+@pytest.mark.parametrize("colours", [("green", "white", "red"), ("blue", "yellow"), ("red", "white", "blue", "white")])
+@pytest.mark.parametrize("turned", [False, True])
+def test_stripes_have_no_hash(colours: tuple[str, ...], turned: bool) -> None:
+    """Flags of any colours would be each other's near-duplicates."""
+    side = 60 * len(colours)
+    flag = PIL.Image.new("RGB", (side, 200))
+    for i, colour in enumerate(colours):
+        flag.paste(colour, (60 * i, 0, 60 * i + 60, 200))
+    assert h.hash_of(flag.transpose(PIL.Image.Transpose.ROTATE_90) if turned else flag) is None
+
+
+def test_a_symmetric_picture_has_a_hash() -> None:
+    left = photo(2).crop((0, 0, 150, 300))
+    both = PIL.Image.new("RGB", (300, 300))
+    both.paste(left, (0, 0))
+    both.paste(ImageOps.mirror(left), (150, 0))
+    assert h.hash_of(both) is not None
+
+
 def test_no_photograph_is_flat() -> None:
     assert all(h.hash_of(PIL.Image.open(path).convert("RGB")) for path in photographs(12))
 

@@ -85,7 +85,7 @@ def test_of_images_nearly_the_same_the_best_stays_and_is_named(hashed: Path, tmp
 
 
 def test_by_embeddings_too(hashed: Path, tmp_path: Path) -> None:
-    image = {}
+    image: dict[str, Any] = {}
     for tar in sorted(hashed.glob("*.tar")):
         keys = [key for (key,) in Rows([hashed]).query(_in_shard(tar)).fetchall()]
         image |= dict(zip(keys, np.load(hashed / f"{tar.stem}_image.npy").astype(np.float64), strict=True))
