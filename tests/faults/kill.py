@@ -9,22 +9,27 @@ from pathlib import Path
 
 import psutil
 
-from tests.faults.trial import Figure, Trial, family, finished, on_ray, wait_for
+from tests.faults.trial import EXECUTORS, Executors, Figure, Trial, family, finished, on_ray, wait_for
 from tests.faults.tries import Tries
 
 
 def figures(folder: Path, kills: int, tries: Tries) -> Iterator[Figure]:
-    """The kills shared out over executors and victims."""
+    """The kills shared out over the executors, and those of each over its victims."""
+    on_cluster = kills // 5  # each takes several times as long as another
+    alone = (kills - on_cluster) // 2
+    yield from _of(folder, "in-process", EXECUTORS, alone, tries)
+    yield from _of(folder, "2 workers", EXECUTORS, kills - on_cluster - alone, tries)
     with on_ray() as executors:
-        kinds = [(executor, "the main process") for executor in executors]
-        kinds += [(executor, "a worker") for executor, options in executors.items() if options]
-        trials = {
-            executor: Trial(folder / f"kill-{executor.replace(' ', '-')}", executor, executors=executors)
-            for executor in executors
-        }
-        for number, (executor, victim) in enumerate(kinds):
-            times = kills // len(kinds) + (number < kills % len(kinds))
-            yield tries.figure("kill -9", f"{victim}, {executor}", times, partial(killed, trials[executor], victim))
+        if "Ray" in executors:
+            yield from _of(folder, "Ray", executors, on_cluster, tries)
+
+
+def _of(folder: Path, executor: str, executors: Executors, kills: int, tries: Tries) -> Iterator[Figure]:
+    trial = Trial(folder / f"kill-{executor.replace(' ', '-')}", executor, executors=executors)
+    victims = ["the main process", "a worker"] if executors[executor] else ["the main process"]
+    for number, victim in enumerate(victims):
+        times = kills // len(victims) + (number < kills % len(victims))
+        yield tries.figure("kill -9", f"{victim}, {executor}", times, partial(killed, trial, victim))
 
 
 def killed(trial: Trial, victim: str, rng: random.Random, told: Counter[str] | None = None) -> str:

@@ -17,9 +17,11 @@ from typing import Any
 
 import psutil
 
-#: name → run options. Another executor is one more row here: every sort of fault goes over all of them, but for Ray,
+#: executor → run options
+Executors = dict[str, dict[str, Any]]
+#: Another executor is one more row here: every sort of fault goes over all of them, but for Ray,
 #: which `on_ray` adds where there is a cluster
-EXECUTORS: dict[str, dict[str, Any]] = {
+EXECUTORS: Executors = {
     "in-process": {},
     "2 workers": {"workers": 2},
 }
@@ -55,7 +57,7 @@ class Trial:
         folder: Path,
         executor: str = "in-process",
         pipeline: str = "plain",
-        executors: Mapping[str, dict[str, Any]] = EXECUTORS,
+        executors: Executors = EXECUTORS,
     ) -> None:
         self.out = folder / "out"
         self.executor, self._pipeline, self._options = executor, pipeline, executors[executor]
@@ -120,14 +122,14 @@ def finished(process: "subprocess.Popen[str]", patience_s: float = PATIENCE_S) -
 
 
 @contextmanager
-def on_ray() -> Iterator[dict[str, dict[str, Any]]]:
+def on_ray() -> Iterator[Executors]:
     """The executors and Ray, on a cluster of one node that lasts as long as the block."""
     if importlib.util.find_spec("ray") is None:
         yield EXECUTORS
         return
     from ray.cluster_utils import Cluster
 
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(Path.cwd())}
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(Path.cwd()), "RAY_raylet_start_wait_time_s": "240"}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
     try:
         yield EXECUTORS | {"Ray": {"executor": "ray", "workers": 2, "address": cluster.address}}
