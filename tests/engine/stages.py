@@ -66,3 +66,10 @@ class TellsItsProcess(Slow):
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         (Path(self.folder) / str(os.getpid())).touch()
         return super().process(batch)
+
+
+class TellsItsLoading(TellsItsProcess):
+    """Leaves a file for every time that its models are loaded, too."""
+
+    def setup(self, device: str) -> None:
+        (Path(self.folder) / f"loaded-{os.getpid()}-{time.monotonic_ns()}").touch()

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.state import list_tasks
 
 import mmsynth as mm
+from mmsynth.engine.progress import Progress
 from mmsynth.errors import WorkerError
 from mmsynth.pipeline import Pipeline
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import shard_digests
-from tests.engine.stages import Dies, TellsItsProcess
+from tests.engine.stages import Dies, TellsItsLoading, TellsItsProcess
 
 _SHARDS = 40
 
@@ -31,7 +33,7 @@ def head() -> Iterator[Cluster]:
         patched.setenv("RAY_raylet_start_wait_time_s", "240")
         patched.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         patched.setenv("PYTHONPATH", str(Path.cwd()))
-        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": True})
         yield started
         ray.shutdown()
         started.shutdown()
@@ -111,6 +113,37 @@ def test_an_actor_and_then_a_whole_node_die_and_the_bytes_are_those_of_one_proce
     assert report.kept == 2 * _SHARDS
     assert min(left) > 0, "both died in the middle"
     assert_as_if_undisturbed(made, out)
+
+
+def test_actors_load_models_once_and_blocks_show_in_the_bar_and_in_rays_dashboard(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    (tmp_path / "processes").mkdir()
+    made = mm.source(Gradients(n=16)).caption(TellsItsLoading(folder=str(tmp_path / "processes"), seconds=0.02))
+    told: list[Progress] = []
+    ray.init(address=cluster.address, logging_level="ERROR")
+    try:
+        report = made.write(
+            tmp_path / "out", samples_per_shard=2, executor="ray", address=cluster.address, on_progress=told.append
+        )
+        assert report.kept == 16
+        deadline = time.monotonic() + 60
+        while len(shown := blocks_in_the_dashboard()) < 8 and time.monotonic() < deadline:
+            time.sleep(0.2)  # Ray tells it every second or so
+    finally:
+        ray.shutdown()
+    assert shown == {f"block {i:05d}": "FINISHED" for i in range(8)}
+    assert [progress.inputs for progress in told] == list(range(2, 17, 2)), "told block by block"
+    assert told[-1] == Progress(total=16, inputs=16, kept=16)
+    names = [path.name for path in (tmp_path / "processes").iterdir()]
+    loaded = sorted(name.split("-")[1] for name in names if name.startswith("loaded-"))
+    assert len(loaded) == len(set(loaded)) == 2, "once in each of two actors"
+    assert {name for name in names if name.isdigit()} <= set(loaded)
+
+
+def blocks_in_the_dashboard() -> dict[str, str]:
+    """Name → state of the tasks that are blocks, by the interface from which Ray's dashboard has them."""
+    return {task.name: task.state for task in list_tasks() if task.name.startswith("block ")}
 
 
 def test_a_block_that_three_actors_die_of_is_set_aside_and_a_run_goes_on(cluster: Cluster, tmp_path: Path) -> None:
