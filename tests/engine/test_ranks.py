@@ -13,7 +13,7 @@ from mmsynth.shards.lock import locked
 from mmsynth.shards.storage import storage_at
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import shard_digests
-from tests.engine.stages import Slow
+from tests.engine.stages import Dies, Slow
 
 _RECIPE = """
 source: {kind: "tests.engine.gradients:Gradients", n: 23}
@@ -60,30 +60,49 @@ def test_a_rank_that_died_is_made_up_for_by_the_same_command(tmp_path: Path, mon
     assert shard_digests(tmp_path / "out") == shard_digests(tmp_path / "undisturbed")
 
 
-def test_accelerate_launch_writes_what_one_process_writes(tmp_path: Path) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(_RECIPE.replace("OUT", str(tmp_path / "out")))
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
+def launched(recipe: Path, processes: int = 2) -> "subprocess.CompletedProcess[str]":
+    """`accelerate launch -m mmsynth run recipe`, to its end."""
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1"]
+    launch += ["--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "mmsynth", "run", str(recipe), *_IMPORTS],
+    return subprocess.run(
+        [*launch, "-m", "mmsynth", "run", str(recipe), *_IMPORTS],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_accelerate_launch_writes_what_one_process_writes(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(_RECIPE.replace("OUT", str(tmp_path / "out")))
+    done = launched(recipe)
     assert done.returncode == 0, done.stderr[-3000:]
     made().write(tmp_path / "undisturbed", samples_per_shard=3)
     assert shard_digests(tmp_path / "out") == shard_digests(tmp_path / "undisturbed")
+
+
+def test_a_rank_that_is_killed_under_accelerate_loses_no_committed_block(tmp_path: Path) -> None:
+    lives = tmp_path / "lives"
+    lives.mkdir()
+    (lives / "0").touch()
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    recipe.write_text(
+        f"source: {{kind: 'tests.engine.gradients:Gradients', n: 23}}\nstages:\n"
+        f"  - caption: tests.engine.stages:Slow\n    seconds: 0.2\n  - caption: tests.engine.stages:Dies\n"
+        f"    'on': photo-016\n    lives: {lives}\nout: {{path: {out}, samples_per_shard: 3}}\n"
+    )
+    assert launched(recipe).returncode != 0
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*_stats.json")}
+    assert "00005_stats.json" not in before, "photo-016 is in the third block of rank 1"
+    assert "00001_stats.json" in before, "it had time for one before"
+    done = launched(recipe)
+    assert done.returncode == 0, done.stderr[-3000:]
+    after = {path.name: path.stat().st_mtime_ns for path in out.glob("*_stats.json")}
+    assert {name: after[name] for name in before} == before, "no block is done twice"
+    made().caption(Dies(on="photo-016", lives=str(lives))).write(tmp_path / "undisturbed", samples_per_shard=3)
+    assert shard_digests(out) == shard_digests(tmp_path / "undisturbed")
 
 
 def test_ranks_share_a_folder_and_keep_other_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
