@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mmsynth.errors import ModelError
+from mmsynth.image import Image
 from mmsynth_filters._clip_find import Found, first_line
 from mmsynth_filters._clip_text import Tokens
 
@@ -60,6 +61,7 @@ class ClipModel:
         self._device, self._dtype = device, dtype
         # all but the last two work on PIL images; those two, to-tensor and normalise, are done on the device by batch
         *self._resize, _to_tensor, self._normalize = preprocess.transforms
+        self._normalize.inplace = True
         self._on_tensors = None if exact else _on_tensors(self._resize)
         self._causal = CausalText.of(self._model)
 
@@ -73,10 +75,16 @@ class ClipModel:
         """No side of a picture need be longer for `pixels_for` to shrink it. None: it is to come whole."""
         return max(self._on_tensors.size) if self._on_tensors else None
 
+    def pixels_of(self, image: Image) -> Pixels:
+        """Decoded no larger than the model needs, resized and cropped. Raises ImageError."""
+        if self._on_tensors:
+            return self._on_tensors(image.array(self.least_side))
+        return self.pixels_for(image.pixels())
+
     def pixels_for(self, picture: "PIL.Image.Image") -> Pixels:
         """The model's own resize and crop: in PIL where exact, else by torch's vectorized kernel, one level off."""
         if self._on_tensors:
-            return self._on_tensors(picture)
+            return self._on_tensors(np.asarray(picture))
         for transform in self._resize:
             picture = transform(picture)
         return np.asarray(picture)
@@ -113,9 +121,20 @@ class ClipModel:
         batch = torch.from_numpy(np.stack(images))
         if self._device.startswith("cuda"):
             batch = batch.pin_memory()
-        batch = batch.to(self._device, non_blocking=True).permute(0, 3, 1, 2).contiguous()
-        batch = self._normalize(batch.to(torch.float32).div_(255))
-        return normalize(self._model.encode_image(batch.to(self._dtype), normalize=False).float(), dim=-1)
+        batch = self.normalized(batch.to(self._device, non_blocking=True))
+        return normalize(self._model.encode_image(batch, normalize=False).float(), dim=-1)
+
+    def normalized(self, batch: "torch.Tensor") -> "torch.Tensor":
+        """Bytes, [images, height, width, 3], as the image tower takes them."""
+        import torch
+
+        pictures = batch.permute(0, 3, 1, 2)
+        ready = torch.empty(pictures.shape, dtype=self._dtype, device=batch.device)
+        # one by one on a CPU, whose cache holds one: that halves the time
+        at_once = 1 if batch.device.type == "cpu" else len(batch)
+        for into, part in zip(torch.split(ready, at_once), torch.split(pictures, at_once), strict=True):
+            into.copy_(self._normalize(part.contiguous().to(torch.float32).div_(255)))
+        return ready
 
     def _embed_texts(self, texts: Sequence[Tokens]) -> "torch.Tensor":
         import torch
@@ -141,12 +160,12 @@ class TensorResize:
         self._interpolation = resize.interpolation
         self._crop = list(crop.size) if crop is not None else None
 
-    def __call__(self, picture: "PIL.Image.Image") -> Pixels:
+    def __call__(self, picture: Pixels) -> Pixels:
         import torch
         from torchvision.transforms.v2 import functional
 
-        # a copy that may be written to: torch warns of others
-        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+        # torch warns of arrays that may not be written to
+        pixels = torch.from_numpy(picture if picture.flags.writeable else picture.copy()).permute(2, 0, 1)
         pixels = functional.resize(pixels, self.size, self._interpolation, antialias=True)
         if self._crop is not None:
             pixels = functional.center_crop(pixels, self._crop)

@@ -29,10 +29,10 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
     "refusal": (
         rf"\bi(?:'m| am) (?:currently )?(?:not able|unable) to (?:\w+ )?{_SEE}\b",
         rf"\bi (?:can't|cannot|can not|won't) (?:\w+ )?{_SEE}\b",
-        r"\bi(?:'m| am) sorry,? (?:but|i)\b",
+        r"\bi(?:'m| am) sorry,? (?:but|i)\b|\bsorry,? (?:but )?i (?:can't|cannot|won't|am unable|'m unable)\b",
         r"\bi (?:do not|don't) (?:have access|see an?y? image|have the ability)\b",
         r"\b(?:please|could you|can you) (?:provide|upload|share|attach) (?:an?|the|your|more) (?:image|picture|photo)",
-        r"\bno image (?:was|has been|is) (?:provided|attached|uploaded)\b",
+        r"\bno image (?:(?:was|has been|is) )?(?:provided|attached|uploaded)\b",
     ),
     # Sure, here is a caption: …
     "preamble": (
@@ -40,13 +40,15 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
         r"^\W*(?:sure|certainly|of course|absolutely|okay|ok)\s*(?:[!.:]|,\s*(?:here|i\b|let me|this is|below"
         r"|the following|the (?:image|picture|photo|caption)))",
         rf"^\W*(?:here(?:'s| is| are)|below is)\b[^.:\n]{{0,60}}\b{_CAPTION}\b",
-        rf"^\W*(?:(?:image|photo|short|detailed|suggested|possible) )?{_CAPTION}\W*:",
-        r"\b(?:let me know if|feel free to|i hope this helps|would you like me to)\b",
+        rf"^\W*(?:(?:image|photo|short|detailed|suggested|possible) )?(?:title|{_CAPTION})\W*:",
+        r"\b(?:let me know if|feel free to|i hope this helps|would you like me to|anything else i can)\b",
     ),
     # the question written back, roles and places of a chat template
     "prompt": (
         r"\b(?:describe|caption) (?:this|the) (?:image|picture|photo)\b",
-        r"^\W*(?:user|assistant|human|system|question|answer)\s*:",
+        rf"\b(?:write|generate|give|provide|create) (?:me )?(?:an?|the) (?:\w+ )?{_CAPTION} (?:for|of) (?:this|the) "
+        r"(?:image|picture|photo)\b",
+        r"^\W*(?:user|assistant|human|system|question|answer|response|instruction)\s*:",
     ),
     # <|im_end|>, [INST], &quot;, <br/>
     "markup": (
@@ -64,7 +66,10 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
         r"\bclick (?:here|on (?:the|this)|to|for|image)\b",
         r"\b(?:image|picture|photo|media) (?:is )?(?:not available|unavailable|may contain)\b",
         r"\bno (?:image|photo|picture) available\b|\bimage coming soon\b|\bplaceholder image\b",
-        r"\ball rights reserved\b|©|\(c\) ?(?:19|20)\d\d\b",
+        r"\ball rights reserved\b|©|(?:\(c\)|\bcopyright) ?(?:19|20)\d\d\b|\bcopyright \(c\)",
+        r"\b(?:photo|image|picture) (?:credits?|courtesy)\b|/ ?(?:reuters|afp|epa|ap photo)\b",
+        r"\bsign up (?:for|to) (?:our|get|receive)\b|\bfollow (?:us|me) on\b|\bsubscribe to (?:our|my)\b",
+        r"\bshare (?:this )?on (?:facebook|twitter|pinterest|instagram|whatsapp)\b|\bfree download\b",
         r"\b(?:add to (?:cart|basket|wishlist)|free shipping|buy now|shop now|read more|view larger)\b",
     ),
     "url": (r"\bhttps?://\S+|\bwww\.[a-z0-9-]+\.[a-z]{2,}",),
@@ -72,7 +77,7 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
     "file_name": (
         r"(?<=[\w)-])\.(?:jpe?g|png|gif|webp|tiff?|bmp|heic|svg|psd|cr2|nef|arw|dng)\b",
         r"\b(?:img|dsc|dscn|dscf|dcim|pxl|mvi|gopr|imgp|sam|cimg|kif|pict)[_-]?\d{3,}\b",
-        r"\bscreen ?shot[ _-](?:at[ _-])?(?:19|20)\d\d-?\d\d",
+        r"\bp1\d{6}\b|\bscreen ?shot[ _-](?:at[ _-])?(?:19|20)\d\d-?\d\d",
     ),
     # Canon EOS 5D Mark II, f/2.8, ISO 400: what a camera wrote, not what it saw
     "camera_data": (

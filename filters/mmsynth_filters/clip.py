@@ -99,12 +99,12 @@ class ClipScore(Filter):
         if sample.image is None:
             raise SampleError("no_image", "clip scores an image against its captions")
         # first of all: a broken image is a failure, whatever its caption
-        pixels = sample.image.pixels(self._clip.least_side)
+        pixels = self._clip.pixels_of(sample.image)
         if not sample.caption or not sample.caption.strip():
             return None
         texts = dict.fromkeys([sample.caption, *(e["text"] for e in _entries(sample) if _is_scored(e))])
         captions = tuple(self._reader.read(text) for text in texts)
-        return Ready(self._clip.pixels_for(pixels), captions)
+        return Ready(pixels, captions)
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Ready | None]) -> list[Result]:
         ready = [one for one in prepared if one is not None]

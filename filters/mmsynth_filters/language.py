@@ -28,22 +28,23 @@ class Language(Filter):
     """Tell each caption's language, and drop those of languages that are not wanted.
 
     `record["language"]` gets the language as two letters of ISO 639-1 (en, de, zh, …), or `und` for captions with fewer
-    than `min_letters` letters, in no language, or of up to three words that all begin with a capital, as names do; the
-    score `language_confidence` is the probability of that language
-    among all that were possible (`und` has no score). Reasons: `language_not_kept` (not in `keep`; `und` may stand
-    there too) and `language_unsure` (confidence below `min_confidence`, and then `und` too, where `keep` does not name
-    it). With `keep` alone, `und` goes on: what is too short to tell by is no reason to drop.
+    than `min_letters` letters, in no language, of up to three words that all begin with a capital, as names do, or
+    whose likeliest language is less likely than `und_below`. The score `language_confidence` is the probability of the
+    likeliest among all that were possible (what is too short has none). Reasons: `language_not_kept` (not in `keep`;
+    `und` may stand there too) and `language_unsure` (confidence below `min_confidence`, and then `und` too, where
+    `keep` does not name it). With `keep` alone, `und` goes on: a guess is no reason to drop.
     Without `keep` and `min_confidence` it only scores. With one, a sample without a caption is dropped as `no_caption`.
 
     It knows 139 languages, and close ones (Norwegian and Danish, Russian and Macedonian) share the probability of short
-    captions: a whole sentence gets 0.7 and more, three words may be right at 0.1. Where only some languages can occur,
-    name them in `among`: that makes it surer, but a caption in any other is then taken for one of these. Names within a
-    sentence, and loanwords, mislead it. Lui and Baldwin 2012 (langid.py, ACL P12-3005).
+    captions: a whole sentence gets 0.7 and more, three words may be right at 0.1 and wrong at 0.3. Where only some
+    languages can occur, name them in `among`: that makes it surer, but a caption in any other is then taken for one of
+    these. Names within a sentence, and loanwords, mislead it. Lui and Baldwin 2012 (langid.py, ACL P12-3005).
     """
 
     keep: list[str] | None = Field(None, min_length=1, description="languages to keep, such as [en, de]; und too")
     min_confidence: float | None = Field(None, ge=0, le=1, description="drop when the language is less sure")
     among: list[str] | None = Field(None, min_length=2, description="the languages that captions may have; else all")
+    und_below: float = Field(0.25, ge=0, le=1, description="a language that is less likely is a guess: und")
     min_letters: int = Field(
         6, ge=1, description="captions with fewer letters are und; ideographs, kana and hangul count as two"
     )
@@ -86,11 +87,12 @@ class Language(Filter):
         if not sample.caption or not sample.caption.strip():
             return Dropped("no_caption", sample) if bounded else sample
         language, confidence = self.classify(sample.caption)
-        told = sample.with_record(language=language)
-        if language == UNDETERMINED:
+        told = sample if language == UNDETERMINED else sample.with_scores(language_confidence=round(confidence, 4))
+        if language == UNDETERMINED or confidence < self.und_below:
+            told = told.with_record(language=UNDETERMINED)
             kept = self.min_confidence is None or UNDETERMINED in (self.keep or ())
             return told if kept else Dropped("language_unsure", told)
-        told = told.with_scores(language_confidence=round(confidence, 4))
+        told = told.with_record(language=language)
         if self.keep is not None and language not in self.keep:
             return Dropped("language_not_kept", told)
         if self.min_confidence is not None and not confidence >= self.min_confidence:

@@ -15,7 +15,8 @@ class PerceptualHash(Filter):
 
     The hashes of a shard lie beside it, too, as `00000_phash.npy` (uint64): `select` finds near-duplicates by them.
     Two pictures that differ in few bits are near-duplicates: recompressed, resized, framed. imagehash's phash after
-    uniform borders are cut off. Flat pictures, of one colour or nearly, and stripes have none: `phash` is null, and 0 in the file.
+    uniform borders are cut off. Flat pictures, of one colour or nearly, and stripes have none: `phash` is null, and 0
+    in the file.
     """
 
     def check(self) -> None:

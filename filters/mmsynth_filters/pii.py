@@ -19,14 +19,22 @@ Kind = Literal["email", "iban", "card", "ip", "phone", "address"]
 Span = tuple[int, int]
 
 # letters of any script, in the domain too (RFC 6531)
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[^\W_](?:[^\W_]|-){0,62}\.)+[^\W\d_]{2,24}(?!\w)")
+_AT, _DOT = r"(?:@|\s?[\[(]\s?at\s?[\])]\s?)", r"(?:\.|\s?[\[(]\s?dot\s?[\])]\s?)"
+_EMAIL = re.compile(
+    rf"(?<![\w.+-])[\w.+-]{{1,64}}{_AT}(?:[^\W_](?:[^\W_]|-){{0,62}}{_DOT})+[^\W\d_]{{2,24}}(?!\w)", re.IGNORECASE
+)
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 # groups as they stand on cards, or none; 13 digits are left out: they are bar codes (EAN, ISBN) more often
 _CARD = re.compile(
     r"(?<![\d.,-])(?:[3-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|3[47]\d{2}([ -]?)\d{6}\2\d{5}"
     r"|3[068]\d{2}([ -]?)\d{6}\3\d{4})(?![\d-]|[.,]\d)"
 )
-_IP4 = re.compile(r"(?<![\w.])(?<!version )(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)", re.IGNORECASE)
+_IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+#: what four numbers with points are of, too
+_NUMBERED = re.compile(
+    r"\b(?:version|firmware|release|build|chapter|section|paragraph|article|clause|part|figure|table)\W{0,2}$",
+    re.IGNORECASE,
+)
 _IP6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}(?![\w:])", re.IGNORECASE)
 
 _STREET_TYPE = (
@@ -34,36 +42,49 @@ _STREET_TYPE = (
     # words of other meanings too: only where the name ends
     r"|(?:Court|Place|Square|Close|Way|Ave|Rd|Blvd|Ln|Dr|Ct|Pl|Pkwy|Hwy|St)\b\.?(?=\s*(?:[,.;)\n]|$)))"
 )
+#: "street art" is in no street
+_NO_STREET = (
+    r"(?! (?:art|artists?|food|lamps?|lights?|lighting|signs?|markings?|musicians?|performers?|vendors?|fair|party"
+    r"|scenes?|views?|style|wear|fashion|photography|trip|race)\b)"
+)
 _ADDRESS = re.compile(
     # 221B Baker Street, 1600 Pennsylvania Ave NW; a name must stand between number and street
     # "in 2019 Abbey Road" is a year
     rf"(?<!\b[Ii]n )(?<!\b[Bb]y )(?<!\b[Oo]f )(?<!\b[Ss]ince )(?<!\b[Uu]ntil )(?<!\b[Ff]rom )"
+    # … and these numbers are of what stands before them
+    r"(?<!\bWar )(?<!\bBoeing )(?<!\bRoute )(?<!\bApollo )(?<!\d x )(?<!\d × )"
     rf"\b\d{{1,5}}[A-Za-z]?,? (?:(?:North|South|East|West|[NSEW]\.?) )?"
     rf"(?:(?:[A-Z][\w'’.-]*|\d+(?:st|nd|rd|th)) ){{1,4}}"
-    rf"{_STREET_TYPE}(?!\w)"
+    rf"{_STREET_TYPE}(?!\w){_NO_STREET}"
     # Hauptstraße 12, Lindenweg 3a; 12 rue de Rivoli; Calle de Alcalá, 48; Via Roma 10
     r"|\b[A-ZÄÖÜ][\wäöüß-]*(?:straße|strasse|str\.|weg|allee|gasse|platz|straat) \d{1,4} ?[a-z]?\b"
-    r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:rue|avenue|boulevard|chemin|allée|quai) (?:d[eu]s? |de la |l'|d')?[A-ZÀ-Ý]\w+"
+    r"|\b\d{1,4}(?: ?(?:bis|ter))?,? (?:[Rr]ue|[Aa]venue|[Bb]oulevard|[Cc]hemin|[Aa]llée|[Qq]uai) "
+    r"(?:d[eu]s? |de la |l'|d')?[A-ZÀ-Ý]\w+"
     r"|\b(?:Calle|Avenida|Paseo|Rua|Via|Viale|Corso|Piazza) "
     r"(?:d[aeio]s?l?l?a? )?[A-ZÀ-Ý]\w+(?: [A-ZÀ-Ý]\w+)?,? \d{1,4}\b"
     # P.O. Box 12; Springfield, IL 62704; London SW1A 1AA
-    r"|\b(?:P\.? ?O\.? Box|Postfach) \d+"
+    r"|\b(?:P\.? ?O\.? (?:Box|BOX)|Postfach) \d+"
     r"|\b[A-Z][a-z]+,? [A-Z]{2} \d{5}(?:-\d{4})?\b"
     # a postcode alone may be the name of a machine: a place stands before it
     r"|\b[A-Z][a-z]+,? [A-Z]{1,2}\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{2}\b"
 )
 #: 42 elm street, in small letters: after any number but one, a street in the singular is no street that was counted …
 _SMALL_ADDRESS = re.compile(
-    r"(?<![\w.,-])(?!1 )\d{1,5}[a-z]? ((?:[a-z][a-z'’.-]* ){1,2})(?:street|avenue|road|boulevard|blvd|rd)\b(?![-'’])"
+    r"(?<![\w.,-])(?!1 )\d{1,5}[a-z]? ((?:[a-z][a-z'’.-]* ){1,2})"
+    # these three are other things too: only where the name ends
+    rf"(?:(?:street|avenue|road|boulevard|blvd|rd)\b|(?:drive|lane|terrace)(?=\s*(?:[,.;)\n]|$)))(?![-'’]){_NO_STREET}"
 )
 #: … unless something else was counted, or measured: "3 men cross a road", "a 4 lane road", "a 300 year old street"
 _NO_STREET_NAME = re.compile(
-    r"^\w{2,}s\b|\b(?:people|men|women|children|\w+ing|\w+ed"
+    r"^\w{2,}s\b|\b(?:people|men|women|children"
     r"|an?|the|on|in|at|by|of|to|and|or|with|from|near|along|down|up|off|over|under|across|cross|past|per|is|are"
     r"|lane|way|mile|km|kilomet(?:er|re)|m|met(?:er|re)|foot|ft|inch|year|century|hour|minute|day|week|month"
     r"|person|man|woman|child|car|wheel|star|stor(?:y|e?y)|floor|level|percent|degree|piece|million|thousand|hundred"
+    r"|mph|kph|kmh|tons?|tonne|kg|lbs?|pound|gb|tb|mb|hard|external|internal|portable|usb|flash|dis[ck]|test|bed|bedroom"
     r"|first|second|third|different|same|other|more)\b"
 )
+#: of a name of one word these endings say nothing: nobody counts "10 downing street"
+_COUNTED_VERB = re.compile(r"\b\w+(?:ing|ed)\b")
 #: what announces a phone number, so that digits in one piece are taken for one
 _ANNOUNCED = re.compile(
     r"\b(?:tel(?:ephone|efon)?|(?:tele)?phone|call|fax|mob(?:ile)?|cell(?:phone)?|whats ?app|viber|dial|sms|hotline)\b"
@@ -85,11 +106,11 @@ class PersonalData(Filter):
     - address: a street with a number (English, German, Dutch, French, Spanish, Italian, Portuguese forms), a post box,
       a US or British postcode
 
-    Digits in one piece are a phone number after a word that announces one (tel, call, whatsapp). Streets in small
-    letters count where the number cannot count them (42 elm street). Names of people are not looked for. Missed:
-    addresses of other forms and languages, house numbers written out, phone numbers in words or in one piece that
-    nothing announces. Found wrongly: a title such as "21 Jump Street", a type number after a maker's name that reads as
-    a British postcode.
+    After a word that announces one (tel, call, whatsapp) any possible number is a phone number, in one piece too.
+    Streets in small letters count where the number cannot count them (42 elm street). Names of people are not looked
+    for. Missed: addresses of other forms and languages, house numbers written out, phone numbers in words or in one
+    piece that nothing announces. Found wrongly: a title such as "21 Jump Street", a type number after a maker's name
+    that reads as a British postcode.
     """
 
     kinds: list[Kind] = Field(default=list(get_args(Kind)), min_length=1, description="what to look for")
@@ -153,8 +174,12 @@ def _emails(text: str) -> list[Span]:
 
 
 def _addresses(text: str) -> list[Span]:
-    small = [found for found in _SMALL_ADDRESS.finditer(text) if not _NO_STREET_NAME.search(found[1])]
+    small = [found for found in _SMALL_ADDRESS.finditer(text) if _may_be_a_name(found[1].strip())]
     return _without_overlaps(sorted(found.span() for found in (*_ADDRESS.finditer(text), *small)))
+
+
+def _may_be_a_name(words: str) -> bool:
+    return not _NO_STREET_NAME.search(words) and not (" " in words and _COUNTED_VERB.search(words))
 
 
 def _ibans(text: str) -> list[Span]:
@@ -167,7 +192,7 @@ def _cards(text: str) -> list[Span]:
 
 def _ips(text: str) -> list[Span]:
     found = [*_IP4.finditer(text), *_IP6.finditer(text)]
-    return [one.span() for one in found if _is_ip(one.group())]
+    return [one.span() for one in found if _is_ip(one.group()) and not _NUMBERED.search(text[: one.start()])]
 
 
 def _phones(text: str, regions: Sequence[str]) -> list[Span]:
@@ -176,12 +201,16 @@ def _phones(text: str, regions: Sequence[str]) -> list[Span]:
         return []
     import phonenumbers
 
+    levels = phonenumbers.Leniency
     spans: dict[Span, Any] = {}
     for region in (None, *regions):
-        leniency = phonenumbers.Leniency.VALID if region is None else phonenumbers.Leniency.STRICT_GROUPING
-        for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency):
-            if region is None or _is_written_as_a_phone_number(match.raw_string) or is_announced(text, match.start):
-                spans.setdefault((match.start, match.end), None)
+        # what is announced need not be given out to anybody (555-…), nor grouped
+        for leniency in (levels.VALID,) if region is None else (levels.STRICT_GROUPING, levels.POSSIBLE):
+            for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency):
+                announced = region is not None and is_announced(text, match.start)
+                written = leniency != levels.POSSIBLE and _is_written_as_a_phone_number(match.raw_string)
+                if region is None or announced or written:
+                    spans.setdefault((match.start, match.end), None)
     return _without_overlaps(sorted(spans))
 
 

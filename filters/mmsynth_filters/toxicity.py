@@ -27,11 +27,11 @@ arian aryan asses bondage breasts busty chink cock cocks coon cowgirl cowgirls c
 drunk dummy dyke dykes enlargement erect erection extasy facial fanny fat fisted flange fondle foobar gay gays
 glans god gonad hebe hell hemp heroin herpes hitler hiv hoar hoare homey hooch hookah hooker hooters horny hump
 humped humping hussy hymen incest jerk jerked junkie junky kill klan knob kum labia lech leper lesbians lesbos
-loin loins lube lust lusty mams maxi menses meth moron muff murder nad naked napalm nappy nazi nazism niggle
+loin loins lube lust lusty mams maxi menses meth muff murder nad naked napalm nappy nazi nazism niggle
 nimrod ninny nipple nipples nob nude nudes omg opiate opium oral orally organ ovary ovum ovums paddy panties
-panty pastie pasty pawn pecker pee penetrate penetration peyote phalli pimp playboy pms pollock poop pot potty
+panty pastie pasty pawn pecker pee penis penetrate penetration peyote phalli pimp playboy pms pollock poop pot potty
 prick prig prude pube pubic punky puss queer racy raunch rectal rectum rectus reefer reich revue rum rump
-sandbar scag scantily screw screwed scum seaman seamen seduce semen sex sexual shag slave sleazy slope smut
+sandbar scag scantily scrotum screw screwed scum seaman seamen seduce semen sex sexual shag slave sleazy slope smut
 snatch sniper snuff souse soused sperm spunk steamy stoned strip stripclub stroke stupid suck sucked sucking
 tampon tawdry teat testes testis threesome throating thrust thug tinkle tit titi tits toke toots tramp
 transsexual trashy tush ugly undies unwed urinal urine uterus uzi vagina valium virgin vixen vodka vomit voyeur
@@ -55,7 +55,22 @@ PLAIN_AMONG: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("ass", "bitch", "bitches"), frozenset(_ANIMALS.split())),
     "kraut": frozenset(_FOOD.split()),
     "cum": frozenset({"laude", "magna", "summa", "parish"}),
+    "dick": frozenset({"tracy", "moby", "cheney", "clark", "turpin", "whittington"}),
+    "bastard": frozenset({"sword", "swords", "toadflax", "file"}),
+    "pussy": frozenset({"willow", "willows", "cat", "cats", "puss", "boots"}),
+    "damn": frozenset({"yankees"}),
+    "fag": frozenset({"end", "ends", "ash", "ashtray", "cigarette", "packet"}),
+    "homo": frozenset({"sapiens", "erectus", "habilis", "neanderthalensis", "naledi", "skull", "fossil", "museum"}),
+    "retarded": frozenset({"growth", "plant", "motion", "timing", "germination"}),
+    "anal": frozenset({"fin", "fins", "gland", "glands", "scales"}),
+    "spic": frozenset({"span"}),
+    "dildo": frozenset({"newfoundland"}),
+    "fucking": frozenset({"austria"}),
 }
+#: what the list lacks
+_MORE = frozenset({"piece of crap", "white trash", "kill yourself", "kill yourselves", "kys", "gtfo"})
+#: letters of a word that a plural may be made of
+_SHORTEST_PLURAL = 5
 #: of the list, words that are names of people too, and then stand beside another word with a capital
 NAMES = frozenset({"dick", "willy", "fanny", "randy", "butt", "kock", "wank", "dyke", "cox", "cum", "koch", "gaylord"})
 #: who is called an ass
@@ -74,7 +89,8 @@ class Toxicity(Filter):
 
     With `model: words`, the default, the score `toxicity` is how many words and phrases of a list stand in the
     caption: better-profanity's English list without everyday words (gay, god, tit, rum, nude, …: see EVERYDAY), more
-    by `words`, fewer by `allow`. Whole words only; letters written as digits or signs are read as letters. A few words
+    by `words`, fewer by `allow`. Whole words and their plurals only; letters written as digits or signs are read as
+    letters, and a * inside of a word as any one. A few words
     of the list that are plain words too are told apart by what stands around them (PLAIN_AMONG, NAMES): an ass or a
     bitch among animals, kraut among food, Dick beside another name. That is all the context it knows: it misses what is
     cruel in polite words, and abuse of these few where a dog or a sausage stands in the same caption.
@@ -121,7 +137,7 @@ class Toxicity(Filter):
     def setup(self, device: str) -> None:
         if self.model == WORDS:
             self._list = WordList(
-                {*_listed(), *self.words}, allow={*EVERYDAY, *self.allow} - {*self.words}, own=self.words
+                {*_listed(), *_MORE, *self.words}, allow={*EVERYDAY, *self.allow} - {*self.words}, own=self.words
             )
             return
         found, dtype = (
@@ -180,7 +196,18 @@ class WordList:
 
     def _phrase_at(self, words: tuple[str, ...], start: int) -> int:
         longest = min(self._longest, len(words) - start)
-        return next((n for n in range(longest, 0, -1) if words[start : start + n] in self._phrases), 0)
+        known = (n for n in range(longest, 0, -1) if words[start : start + n] in self._phrases)
+        return next(known, int(self._is_disguised(words[start])))
+
+    def _is_disguised(self, word: str) -> bool:
+        """A plural of a word of the list, or one with letters starred out."""
+        if "*" in word:
+            hidden = re.compile(re.escape(word).replace(r"\*", r"\w"))
+            return any(len(phrase) == 1 and hidden.fullmatch(phrase[0]) for phrase in self._phrases)
+        one = word.removesuffix("s")
+        return (
+            one != word and len(word) >= _SHORTEST_PLURAL and (one,) in self._phrases and (word,) not in self._allowed
+        )
 
 
 def _is_plain(words: Sequence[str], at: int, written: Sequence[str]) -> bool:

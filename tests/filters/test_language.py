@@ -79,6 +79,17 @@ def test_what_is_too_short_to_tell_is_not_dropped_for_its_language(caption: str)
     assert reasons(ready(keep=["en"]), [caption]) == [None]
 
 
+@pytest.mark.parametrize(
+    "caption", ["two men", "street art", "a Mercedes in Berlin", "vintage car", "Angela Merkel visits Paris"]
+)
+def test_a_language_that_is_a_guess_is_no_reason_to_drop(caption: str) -> None:
+    (result,) = ready(keep=["en"]).process([Sample("k", caption=caption)])
+    assert isinstance(result, Sample)
+    assert result.record["language"] == "und"
+    assert result.record["scores"]["language_confidence"] < 0.25
+    assert reasons(ready(keep=["en"], und_below=0), [caption]) == ["language_not_kept"]
+
+
 def test_an_unsure_language_passes_no_bound_and_the_dropped_keep_their_score() -> None:
     stage = ready(min_confidence=0.6)
     assert reasons(stage, ["two people on a beach", "red bicycle", "dog"]) == [
