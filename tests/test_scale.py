@@ -8,7 +8,15 @@ import pytest
 from examples.scale.measure import overheads
 from examples.scale.simulate import Cluster, on_paper, simulate
 
-COSTS = {"block_s": 1.0, "dispatch_s": 0.001, "resume_s": 0.0001, "stats_bytes": 400.0, "row_bytes": 10.0}
+COSTS = {
+    "block_s": 1.0,
+    "dispatch_s": 0.001,
+    "resume_s": 0.0001,
+    "stats_bytes": 400.0,
+    "index_bytes": 100.0,
+    "sample_s": 0.0001,
+    "row_bytes": 10.0,
+}
 NEVER = 1e18
 SAFE = Cluster(
     pairs=1e5,
@@ -36,6 +44,7 @@ def test_deaths_cost_time_and_the_same_seed_gives_the_same_run() -> None:
     assert outcome.deaths["gpu"] > 0
     assert outcome.lost_s > 0
     assert outcome == simulate(risky, COSTS, seed=1)
+    assert outcome.seconds < simulate(risky.dying(2), COSTS, seed=1).seconds
 
 
 def test_a_slow_coordinator_bounds_the_rate() -> None:
@@ -44,11 +53,17 @@ def test_a_slow_coordinator_bounds_the_rate() -> None:
 
 
 def test_the_paper_counts_shards() -> None:
-    assert dict(on_paper(SAFE, COSTS))["shards"] == "1,000 of 100"
+    paper = dict(on_paper(SAFE, COSTS))
+    assert paper["shards"] == "1,000 of 100"
+    assert paper["files"] == "3,000"
+    assert paper["... listed from a bucket"] == "3 requests, 1 s; when a run begins"
+    assert paper["manifest (index.json, sizes.json)"] == "0.1 MB, written once at the end"
+    assert paper["blocks to hand out"] == "5.00 a second"
+    assert paper["... beside it, reading and writing"] == "1.0% of a core for each GPU"
 
 
 def test_overheads_are_measured_on_real_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("examples.scale.measure._SAMPLES", 60)
     monkeypatch.setattr("examples.scale.measure._RESUMED_BLOCKS", 5)
     found = overheads(tmp_path)
-    assert all(found[name] > 0 for name in ("sample_s", "stats_bytes", "row_bytes", "resume_s"))
+    assert all(found[name] > 0 for name in ("sample_s", "stats_bytes", "index_bytes", "row_bytes", "resume_s"))

@@ -47,6 +47,7 @@ def overheads(folder: Path) -> dict[str, float]:
         "sample_s": few / _SAMPLES,
         "block_s": max(0.0, many - few) / (blocks - 1),
         "stats_bytes": sum(stats) / len(stats),
+        "index_bytes": sum((folder / "many" / name).stat().st_size for name in ("index.json", "sizes.json")) / blocks,
         "row_bytes": table.stat().st_size / _SAMPLES,
         "resume_s": resumed / _RESUMED_BLOCKS,
     }

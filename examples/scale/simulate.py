@@ -14,12 +14,14 @@ import heapq
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 _DAY_S = 86_400.0
-#: a hub of S3's kind lists a thousand names a request, and has answered in some 0.2 s
-_NAMES_A_REQUEST, _REQUEST_S = 1000, 0.2
+#: a store of S3's kind lists a thousand names a request, one after another, each in some 0.2 s; it gives small files
+#: in some 0.05 s, of which fsspec asks for 128 at once
+_NAMES_A_REQUEST, _LISTED_S = 1000, 0.2
+_READ_S, _READ_AT_ONCE = 0.05, 128
 _GPUS_A_NODE = 8
 
 
@@ -40,6 +42,11 @@ class Cluster:
     load_s: float = 60.0
     #: until somebody or something gives the command again
     command_s: float = 300.0
+
+    def dying(self, times: float) -> "Cluster":
+        """The same, where everything dies so many times as often."""
+        names = ("gpu_mtbf_s", "node_mtbf_s", "coordinator_mtbf_s")
+        return replace(self, **{name: getattr(self, name) / times for name in names})
 
     @property
     def blocks(self) -> int:
@@ -63,11 +70,12 @@ def main() -> None:
     parser.add_argument("--gpus", type=int, default=100)
     parser.add_argument("--rate", type=float, default=50.0, help="pairs a second on one GPU: captioning, say")
     parser.add_argument("--samples-per-shard", type=int, default=10_000)
+    parser.add_argument("--deaths", type=float, default=1.0, help="as if everything died so many times as often")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overheads", type=Path, default=Path(__file__).with_name("overheads.json"))
     options = parser.parse_args()
     overheads = json.loads(options.overheads.read_text())
-    cluster = Cluster(options.pairs, options.gpus, options.rate, options.samples_per_shard)
+    cluster = Cluster(options.pairs, options.gpus, options.rate, options.samples_per_shard).dying(options.deaths)
     for name, value in [*on_paper(cluster, overheads), *told(cluster, simulate(cluster, overheads, options.seed))]:
         print(f"{name:44} {value}")
 
@@ -78,11 +86,22 @@ def on_paper(cluster: Cluster, overheads: dict[str, float]) -> Iterator[tuple[st
     files = 3 * blocks
     block_s = cluster.samples_per_shard / cluster.rate + overheads["block_s"]
     yield "shards", f"{blocks:,} of {cluster.samples_per_shard:,}"
-    yield "files", f"{files:,}, listed in {files / _NAMES_A_REQUEST * _REQUEST_S:.0f} s from a bucket"
+    requests = -(-files // _NAMES_A_REQUEST)
+    yield "files", f"{files:,}"
+    yield "... listed from a bucket", f"{requests:,} requests, {requests * _LISTED_S:.0f} s; when a run begins"
+    yield (
+        "manifest (index.json, sizes.json)",
+        f"{blocks * overheads['index_bytes'] / 1e6:.1f} MB, written once at the end",
+    )
     yield "stats to read when a run goes on", f"{blocks * overheads['stats_bytes'] / 1e6:.0f} MB"
-    yield "... and to find out what is done", f"{blocks * overheads['resume_s']:.1f} s from a local disk"
+    from_bucket = blocks * _READ_S / _READ_AT_ONCE
+    yield (
+        "... and to find out what is done",
+        f"{blocks * overheads['resume_s']:.1f} s from a local disk, {from_bucket:.0f} s more from a bucket",
+    )
     yield "parquet rows", f"{cluster.pairs * overheads['row_bytes'] / 1e9:.1f} GB"
-    yield "a block takes", f"{block_s:.1f} s, of which mmsynth itself {overheads['block_s']:.3f} s"
+    yield "a block takes", f"{block_s:.1f} s, of which mmsynth itself at most {overheads['block_s']:.3f} s"
+    yield "... beside it, reading and writing", f"{overheads['sample_s'] * cluster.rate:.1%} of a core for each GPU"
     yield "blocks to hand out", f"{cluster.gpus / block_s:.2f} a second"
     yield "... where one coordinator can", f"{1 / overheads['dispatch_s']:.0f} a second"
     deaths = _deaths_a_day(cluster)
