@@ -70,7 +70,7 @@ _ADDRESS = re.compile(
 )
 #: 42 elm street, in small letters: after any number but one, a street in the singular is no street that was counted …
 _SMALL_ADDRESS = re.compile(
-    r"(?<![\w.,-])(?!1 )\d{1,5}[a-z]? ((?:[a-z][a-z'’.-]* ){1,2})"
+    r"(?<![\w.,-])(?<!\broute )(?<!\blevel )(?!1 )\d{1,5}[a-z]? ((?:[a-z][a-z'’.-]* ){1,2})"
     # these three are other things too: only where the name ends
     rf"(?:(?:street|avenue|road|boulevard|blvd|rd)\b|(?:drive|lane|terrace)(?=\s*(?:[,.;)\n]|$)))(?![-'’]){_NO_STREET}"
 )
@@ -80,7 +80,7 @@ _NO_STREET_NAME = re.compile(
     r"|an?|the|on|in|at|by|of|to|and|or|with|from|near|along|down|up|off|over|under|across|cross|past|per|is|are"
     r"|lane|way|mile|km|kilomet(?:er|re)|m|met(?:er|re)|foot|ft|inch|year|century|hour|minute|day|week|month"
     r"|person|man|woman|child|car|wheel|star|stor(?:y|e?y)|floor|level|percent|degree|piece|million|thousand|hundred"
-    r"|mph|kph|kmh|tons?|tonne|kg|lbs?|pound|gb|tb|mb|hard|external|internal|portable|usb|flash|dis[ck]|test|bed|bedroom"
+    r"|o'clock|mph|kph|kmh|tons?|tonne|kg|lbs?|pound|gb|tb|mb|hard|external|internal|portable|usb|flash|dis[ck]|test|bed|bedroom"
     r"|first|second|third|different|same|other|more)\b"
 )
 #: of a name of one word these endings say nothing: nobody counts "10 downing street"
@@ -91,6 +91,10 @@ _ANNOUNCED = re.compile(
     r"(?:[\s.:#()/-]|(?:us|me|him|her|them|now|today|on|at|under|number|no|is)\b){0,8}$",
     re.IGNORECASE,
 )
+
+
+#: digits in groups of which one at least is no pair, and no sizes
+_MAY_BE_DIALLED = re.compile(r"(?=.*\d{3})[\d\s().+/-]+")
 
 
 class PersonalData(Filter):
@@ -208,6 +212,7 @@ def _phones(text: str, regions: Sequence[str]) -> list[Span]:
         for leniency in (levels.VALID,) if region is None else (levels.STRICT_GROUPING, levels.POSSIBLE):
             for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency):
                 announced = region is not None and is_announced(text, match.start)
+                announced = announced and _MAY_BE_DIALLED.fullmatch(match.raw_string) is not None
                 written = leniency != levels.POSSIBLE and _is_written_as_a_phone_number(match.raw_string)
                 if region is None or announced or written:
                     spans.setdefault((match.start, match.end), None)

@@ -48,7 +48,9 @@ GOOD = [
     "12 Monkeys Street art, and 2 busy street signs",
     "a 20 mph road sign beside a 40 ton truck road",
     "a 2 tb external drive, a 3 bed terrace, a 10 minute drive",
-    "an iphone 12 from 2020, 128 GB",
+    "an iphone 12 from 2020, 128 GB, and a phone of 1200 x 1600 pixels",
+    "a mobile 4 5 6 7 8 9 10, and the cell 12 34 56 78 of a table",
+    "5 o'clock road traffic, and route 66 desert road",
     "a phone of 1500 dollars, a call for 20 people at 10",
 ]
 BAD = {
