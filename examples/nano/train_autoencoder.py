@@ -26,6 +26,7 @@ from examples.nano import diffusion_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.muon import Muon
+from examples.nano.options import training_options
 from examples.nano.ranks import save_state
 from examples.nano.scene_pairs import normalised, read_scenes
 from mmsynth.facts import Facts
@@ -39,16 +40,16 @@ _HEAD_WIDTH = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train nano-diffusion's autoencoder.")
-    parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_diffusion"))
-    parser.add_argument("--folder", type=Path, default=Path("runs/nano/diffusion"), help="state, to go on from")
-    parser.add_argument("--steps", type=int, default=5000)
+    parser = training_options(
+        "Train nano-diffusion's autoencoder.",
+        shards=Path("runs/nano/scenes_diffusion"),
+        folder=Path("runs/nano/diffusion"),
+        steps=5000,
+        batch=16,
+        lr=2e-3,
+    )
+    parser.add_argument("--start", type=Path, help="an autoencoder to begin with, where there is no state")
     parser.add_argument("--decoder-steps", type=int, default=4000, help="after them, of the decoder alone")
-    parser.add_argument("--batch", type=int, default=16, help="pictures a step, over all processes")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
-    parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     stop_at = time.monotonic() + 60 * options.minutes
@@ -104,7 +105,10 @@ class Training:
     def __init__(self, options: argparse.Namespace, accelerator: accelerate.Accelerator) -> None:
         self.options, self.accelerator = options, accelerator
         torch.manual_seed(options.seed)
-        losses = Losses().to(memory_format=torch.channels_last)
+        losses = Losses()
+        if options.start:
+            losses.vae.load_state_dict(AutoencoderKL.from_pretrained(options.start).state_dict())
+        losses = losses.to(memory_format=torch.channels_last)
         optimizer = Muon(losses, options.lr, weight_decay=0.01)
         self.step, self.state_file = 0, options.folder / "autoencoder.pt"
         if self.state_file.exists():

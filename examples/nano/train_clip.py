@@ -26,25 +26,26 @@ from examples.nano.claims import Claims
 from examples.nano.evaluate_clip import evaluate
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.muon import Muon
+from examples.nano.options import training_options
 from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import ScenePairs, normalised, read_pairs
 from examples.nano.train_towers import TOWERS, state_file
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train nano CLIP.")
-    parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_train"))
+    parser = training_options(
+        "Train nano CLIP.",
+        shards=Path("runs/nano/scenes_train"),
+        folder=Path("runs/nano/clip"),
+        steps=2000,
+        batch=128,
+        lr=1e-3,
+    )
     parser.add_argument("--heldout", type=Path, default=Path("runs/nano/scenes_heldout"))
-    parser.add_argument("--folder", type=Path, default=Path("runs/nano/clip"), help="weights and state, to go on from")
-    parser.add_argument("--steps", type=int, default=2000, help="of the whole schedule")
-    parser.add_argument("--batch", type=int, default=128, help="scenes a step, over all processes")
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     ranks = Ranks.join()
-    pairs = read_pairs(options.shards, shared=True)
+    pairs = read_pairs(options.shards, options.limit, shared=True)
     ranks.say(f"{len(pairs):,} scenes in each of {ranks.count} processes")
     if ranks.first:
         clip_model.create_if_missing(options.folder, pairs, options.seed)

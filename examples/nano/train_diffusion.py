@@ -28,6 +28,7 @@ from examples.nano import diffusion_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.muon import Muon
+from examples.nano.options import training_options
 from examples.nano.ranks import save_state
 from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.train_autoencoder import any_process, joined, side_by_side
@@ -45,17 +46,16 @@ _BACKGROUNDS = tuple(BACKGROUNDS)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train nano-diffusion's denoiser.")
-    parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_diffusion"))
+    parser = training_options(
+        "Train nano-diffusion's denoiser.",
+        shards=Path("runs/nano/scenes_diffusion"),
+        folder=Path("runs/nano/diffusion"),
+        steps=5000,
+        batch=64,
+        lr=2e-3,
+    )
     parser.add_argument("--clip", type=Path, default=Path("runs/nano/clip"), help="whose text tower to listen to")
-    parser.add_argument("--folder", type=Path, default=Path("runs/nano/diffusion"), help="state, to go on from")
     parser.add_argument("--start", type=Path, help="a pipeline whose denoiser to begin with, where there is no state")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=64, help="pictures a step, over all processes")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
-    parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     stop_at = time.monotonic() + 60 * options.minutes

@@ -19,6 +19,7 @@ from torch.nn import functional
 from examples.nano import clip_model
 from examples.nano.claims import Claims
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
+from examples.nano.options import training_options
 from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import ScenePairs, normalised, read_pairs
 
@@ -28,15 +29,15 @@ _MOMENTS = 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train one tower of nano CLIP on facts.")
+    parser = training_options(
+        "Train one tower of nano CLIP on facts.",
+        shards=Path("runs/nano/scenes_train"),
+        folder=Path("runs/nano/clip"),
+        steps=4000,
+        batch=64,
+        lr=1e-3,
+    )
     parser.add_argument("tower", choices=TOWERS)
-    parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_train"))
-    parser.add_argument("--folder", type=Path, default=Path("runs/nano/clip"), help="weights and state, to go on from")
-    parser.add_argument("--steps", type=int, default=4000, help="of the whole schedule")
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
     options = parser.parse_args()
     torch.set_num_threads(1)
     pairs = read_pairs(options.shards, options.limit)
@@ -70,7 +71,8 @@ class TowerTraining(nn.Module):
     def run(self) -> None:
         self.train()
         started, first = time.monotonic(), self.step
-        while self.step < self.options.steps:
+        stop_at = started + 60 * self.options.minutes
+        while self.step < self.options.steps and time.monotonic() < stop_at:
             loss = self._train_step()
             if self.step % 100 == 0 or self.step == self.options.steps:
                 rate = (self.step - first) * self.options.batch / (time.monotonic() - started)

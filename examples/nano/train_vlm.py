@@ -25,6 +25,7 @@ from examples.nano import vlm_model
 from examples.nano.clip_model import schedule
 from examples.nano.fact_heads import FactHeads, FactTargets, cells_of
 from examples.nano.muon import Muon
+from examples.nano.options import training_options
 from examples.nano.ranks import Ranks
 from examples.nano.scene_pairs import normalised, read_scenes
 from examples.nano.vlm_data import PackedScenes, collate, tokenize, turns
@@ -36,17 +37,16 @@ _DECIDING_WEIGHT = 4.0
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Train nano-vlm.")
-    parser.add_argument("--shards", type=Path, default=Path("runs/nano/scenes_train"))
-    parser.add_argument("--folder", type=Path, default=Path("runs/nano/vlm"), help="weights and state, to go on from")
+    parser = training_options(
+        "Train nano-vlm.",
+        shards=Path("runs/nano/scenes_train"),
+        folder=Path("runs/nano/vlm"),
+        steps=5000,
+        batch=32,
+        lr=2e-3,
+    )
     parser.add_argument("--tower-steps", type=int, default=1800)
     parser.add_argument("--tower-batch", type=int, default=64, help="scenes a step, over all processes")
-    parser.add_argument("--steps", type=int, default=5000)
-    parser.add_argument("--batch", type=int, default=32, help="scenes a step, over all processes")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long; run again to go on")
-    parser.add_argument("--limit", type=int, default=None, help="first scenes only, to try it out")
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
     stop_at = time.monotonic() + 60 * options.minutes
