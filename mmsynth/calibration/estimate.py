@@ -143,14 +143,17 @@ def _curves(noise: float, kept: Floats, wrong: Floats) -> tuple[Floats, Floats]:
 
 
 def noise_of(pairs: Floats, mismatched: Floats) -> float:
-    """The share of mismatched pairs among `pairs`: the least, over the low scores, of the ratio of both shares below.
+    """The share of mismatched pairs among `pairs`: the least, over the low scores, of the ratio of both shares up to it.
 
     Each ratio counts with twice its standard error on top, or the rare scores at the very low end would decide; and
     all that are as small as the least, to within its error, are averaged, the surer ones more.
     """
     bounds = np.quantile(mismatched, _LOW_END)
-    share, wrong = (1 - at_least(scores, bounds) for scores in (pairs, mismatched))
-    ratio = share / np.maximum(wrong, 1 / len(mismatched))
+    # up to the bound itself: of a score with few values, many may have the least
+    share, wrong = (
+        np.searchsorted(np.sort(scores), bounds, side="right") / len(scores) for scores in (pairs, mismatched)
+    )
+    ratio = share / wrong
     few = np.sqrt(1 / np.maximum(1, share * len(pairs)) + 1 / np.maximum(1, wrong * len(mismatched)))
     error = np.maximum(ratio, 1 / len(pairs)) * few
     least = int((ratio + 2 * error).argmin())

@@ -105,6 +105,27 @@ def test_where_scores_overlap_the_noise_is_at_most_what_is_said_and_the_precisio
         assert found.at(threshold)["precision"] <= good[pairs >= threshold].mean() + 0.02
 
 
+@pytest.mark.parametrize("values", [1, 3, 12])
+def test_a_score_that_says_nothing_of_the_pair_gives_no_threshold(values: int) -> None:
+    """The number of words, say: whole numbers, the same with any image."""
+    rng = np.random.default_rng(3)
+    pairs, mismatched = (rng.integers(0, values, 400).astype(float) for _ in range(2))
+    found = calibrated(pairs, mismatched, resamples=20)
+    assert found.noise > 0.8
+    assert found.threshold_for(0.9) is None
+
+
+def test_a_score_of_few_values_is_calibrated_all_the_same() -> None:
+    """A model's yes or no, say: most mismatched pairs score the very least."""
+    rng = np.random.default_rng(4)
+    good = np.arange(4000) >= 800
+    pairs = np.where(good, rng.choice([0.0, 0.5, 1.0], 4000, p=[0.01, 0.04, 0.95]), 0.0)
+    pairs[~good] = rng.choice([0.0, 0.5, 1.0], 800, p=[0.7, 0.2, 0.1])
+    found = calibrated(pairs, rng.choice([0.0, 0.5, 1.0], 4000, p=[0.7, 0.2, 0.1]), resamples=20)
+    assert found.noise == pytest.approx(0.2, abs=0.03)
+    assert found.at(1.0)["precision"] == pytest.approx(good[pairs >= 1].mean(), abs=0.03)
+
+
 def test_the_threshold_for_a_precision_is_the_lowest_that_keeps_it() -> None:
     found, pairs, good = normal(0.3, 4.0)
     threshold = found.threshold_for(0.95)
