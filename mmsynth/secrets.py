@@ -1,5 +1,6 @@
 """Secrets: what a recipe may hold and nobody else may read is left out of everything that is written down."""
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,13 @@ _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 _SIGNED = re.compile(r"([?&][\w.-]*(?:sig|signature|token|secret|password|credential|key|auth)[\w.-]*=)[^&#\s]+", re.I)
 #: parameters whose whole value is secret
 _NAMES = re.compile(r"(?:^|_)(?:secret|password|token|api_?key|credentials|storage_options)$", re.I)
+
+#: tokens by their form: Hugging Face, OpenAI, GitHub, AWS
+_TOKENS = re.compile(r"\b(?:hf_[A-Za-z]{30,}|sk-[\w-]{32,}|gh[opsu]_[0-9A-Za-z]{36}|AKIA[0-9A-Z]{16})")
+_BEARER = re.compile(r"(?<=\bbearer )[^\s'\",]+", re.IGNORECASE)
+#: variables of the environment that hold some
+_VARIABLES = re.compile(r"TOKEN|SECRET|PASSWORD|API_?KEY", re.IGNORECASE)
+_SHORTEST = 8
 
 
 def without_secrets(value: Any) -> Any:
@@ -26,3 +34,12 @@ def without_secrets(value: Any) -> Any:
 def _of_parameter(name: Any, value: Any) -> Any:
     is_secret = isinstance(name, str) and _NAMES.search(name) and isinstance(value, str | Mapping)
     return None if is_secret else without_secrets(value)
+
+
+def in_words(text: str) -> str:
+    """A message, which others' libraries may have written, as a row or a log may hold it."""
+    text = _BEARER.sub("…", _TOKENS.sub("…", str(without_secrets(text))))
+    for name, value in os.environ.items():
+        if len(value) >= _SHORTEST and _VARIABLES.search(name):
+            text = text.replace(value, "…")
+    return text

@@ -49,5 +49,7 @@ _INTERRUPTED = 130
 
 
 def _say(message: str, code: int) -> int:
-    print(" ".join(message.split()), file=sys.stderr)
+    from mmsynth.secrets import in_words
+
+    print(" ".join(in_words(message).split()), file=sys.stderr)
     return code

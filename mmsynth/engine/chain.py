@@ -26,7 +26,7 @@ from mmsynth.engine.items import Edge, Flow, Item
 from mmsynth.errors import MMSynthError, PluginError, SampleError
 from mmsynth.recipe import Out
 from mmsynth.sample import Dropped, Result, Sample
-from mmsynth.secrets import without_secrets
+from mmsynth.secrets import in_words, without_secrets
 from mmsynth.seeds import seed_for
 from mmsynth.stage import Stage
 
@@ -120,8 +120,7 @@ class StageRunner:
         if len(samples) > 1:
             return self._halves(samples, prepared, (len(samples) + 1) // 2)
         if not isinstance(failure, SampleError):
-            lines = "".join(traceback.format_exception(failure))
-            log.warning("%s failed on sample %s:\n%s", self.stage.label, samples[0].key, lines)
+            log.warning("%s failed on sample %s:\n%s", self.stage.label, samples[0].key, _traceback(failure))
         return [failure]
 
     def _halves(self, samples: list[Sample], prepared: list[Any], size: int) -> list[Result | Exception]:
@@ -179,8 +178,12 @@ def _settled(item: Item, future: "Future[Any] | None") -> tuple[Item, Any]:
     if not isinstance(error, Exception) or (isinstance(error, MMSynthError) and not isinstance(error, SampleError)):
         raise error
     if not isinstance(error, SampleError):
-        log.warning("sample %s failed:\n%s", item.key, "".join(traceback.format_exception(error)))
+        log.warning("sample %s failed:\n%s", item.key, _traceback(error))
     return item.failed(error), None
+
+
+def _traceback(error: Exception) -> str:
+    return in_words("".join(traceback.format_exception(error)))
 
 
 def _each(flow: Iterable[Flow], function: Any, pool: Executor, depth: int = 64) -> Iterator[Flow]:

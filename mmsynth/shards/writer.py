@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from mmsynth.engine.items import Block, Item
 from mmsynth.errors import ImageError
 from mmsynth.sample import Sample
+from mmsynth.secrets import in_words
 from mmsynth.shards.files import digest_of, json_bytes, sealed
 from mmsynth.shards.storage import Storage
 from mmsynth.shards.tar_header import tar_header
@@ -193,7 +194,7 @@ def _schema(scores: Sequence[str]) -> pa.Schema:
 def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
     sample = item.sample
     row: dict[str, Any] = {"key": item.key, "status": item.status, "reason": item.reason or None}
-    row |= {"source": item.source, "detail": _clean(item.detail)[:1000] or None}
+    row |= {"source": item.source, "detail": _clean(in_words(item.detail))[:1000] if item.detail else None}
     if sample is None:
         return row
     row["caption"] = _clean(sample.caption) if sample.caption is not None else None

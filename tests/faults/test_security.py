@@ -21,7 +21,7 @@ from mmsynth.keys import safe_key
 from mmsynth.recipe import Recipe, RunOptions
 from mmsynth.secrets import without_secrets
 from mmsynth.testing import photo_samples
-from tests.engine.run_files import members
+from tests.engine.run_files import members, rows
 
 
 class Runs:
@@ -281,3 +281,53 @@ def test_no_secret_is_written_or_told(
         assert SECRET.encode() not in path.read_bytes(), path
     told = capfd.readouterr()
     assert SECRET not in told.out + told.err + caplog.text
+
+
+class Tells(mm.Filter):
+    """Raises what a library that talks to a server may raise, in `process` or in `prepare`."""
+
+    early: bool = False
+
+    def prepare(self, sample: mm.Sample) -> None:
+        if self.early:
+            raise RuntimeError(ANSWER)
+
+    def process_prepared(self, batch: Any, prepared: Any) -> list[Any]:
+        raise RuntimeError(ANSWER)
+
+
+ANSWER = (
+    f"403 for https://me:{SECRET}@host/a?token={SECRET}: Authorization: Bearer {SECRET}, {'hf_' + 'a' * 34}, {SECRET}"
+)
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_no_secret_of_an_error_stands_in_rows_or_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, early: bool
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    mm.scenes(2).render("scenes").filter(Tells(early=early)).write(tmp_path / "out")
+    told = caplog.text + "".join(str(row["detail"]) for row in rows(tmp_path / "out"))
+    assert "403 for https://host/a?token=" in told
+    assert SECRET not in told
+    assert "hf_a" not in told
+
+
+def test_no_secret_of_an_address_in_a_table_stands_in_its_row(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"image,caption\nk.png,x\nhttps://host/a.jpg?X-Amz-Signature={SECRET},y\n")
+    (tmp_path / "k.png").write_bytes(picture())
+    mm.read(tmp_path / "t.csv").write(tmp_path / "out")
+    (bad,) = (row for row in rows(tmp_path / "out") if row["status"] == "failed")
+    assert bad["reason"] == "image_is_url"
+    assert SECRET not in str(bad)
+    for path in (tmp_path / "out").iterdir():
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_the_command_line_tells_no_secret_of_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", SECRET)
+    assert run(["run", str(tmp_path / SECRET / "recipe.yaml")]) != 0
+    assert "cannot read the recipe" in (said := capsys.readouterr().err)
+    assert SECRET not in said
