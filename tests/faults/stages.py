@@ -57,7 +57,7 @@ class Marks(Filter):
     """Gives each sample a score and an array, so that a run has every kind of file; can wait anywhere."""
 
     speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "seconds"})
-    seconds: float = 0.005
+    seconds: float = 0.03
 
     def setup(self, device: str) -> None:
         waits_at("load")
