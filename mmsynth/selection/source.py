@@ -125,11 +125,13 @@ class Selection(Source, Decision):
     def _turn(self, key: str) -> str:
         assert self.caption_mix is not None
         draw = rng_for(self.seed, "caption_mix", key).random()
-        for origin, share in self.caption_mix.items():
+        # in an order of their own, so that the same shares written in another order are the same mix
+        shares = [(origin, self.caption_mix[origin]) for origin in ORIGINS if self.caption_mix.get(origin)]
+        for origin, share in shares:
             draw -= share
             if draw < 0:
                 return origin
-        return next(reversed(self.caption_mix))
+        return shares[-1][0]
 
     def describe_in(self, folder: Path) -> None:
         """selection.json, and duplicates.csv where any went: each with the one that stays for it."""

@@ -10,6 +10,7 @@ import torch
 import transformers as tf
 from pydantic import ValidationError
 
+import mmsynth as mm
 from mmsynth.errors import ModelError, SampleError
 from mmsynth.sample import Dropped, Sample
 from mmsynth.testing import check_stage
@@ -85,6 +86,21 @@ def test_the_score_is_the_models_own_probability_of_yes(
 @pytest.mark.parametrize("name", ["idefics3", "blip2"])
 def test_keeps_the_stage_contract(answering: Callable[[str], str], captioned: list[Sample], name: str) -> None:
     check_stage(Grounding(model=answering(name), dtype="float32"), [*captioned, captioned[0].with_caption(" ")])
+
+
+def test_what_nano_vlm_sees_passes_and_what_it_does_not_see_is_dropped() -> None:
+    """A model that has learned its world, and scenes it has not seen."""
+    drawn = [s for s in mm.scenes(24, world="nano", seed=5).render("scenes").take(24) if isinstance(s, Sample)]
+    kinds = [{thing["kind"] for thing in sample.record["facts"]["objects"]} for sample in drawn]
+    others = [next(k for k in ("star", "ring", "tree", "fish", "moon", "heart") if k not in there) for there in kinds]
+    true = [s.with_caption(f"a {min(there)}") for s, there in zip(drawn, kinds, strict=True)]
+    false = [s.with_caption(f"a {other}") for s, other in zip(drawn, others, strict=True)]
+    judge = Grounding(min=0.5, question="Is there {caption}?", dtype="float32")
+    judge.check()
+    judge.setup("cpu")
+    kept = [sum(isinstance(result, Sample) for result in judge.process(batch)) for batch in (true, false)]
+    assert kept[0] >= 22
+    assert kept[1] <= 2
 
 
 def test_a_bound_drops_what_is_below_and_keeps_its_score(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import mmsynth as mm
 from mmsynth.cli import run
@@ -71,6 +72,40 @@ def test_a_decision_keeps_what_it_says(
 ) -> None:
     mm.select(pairs, **decision).write(tmp_path / "out")
     assert kept(tmp_path / "out") == {f"k{i:03d}" for i in expected}
+
+
+@pytest.mark.parametrize(
+    ("decision", "options"),
+    [
+        ({"where": "clip >= 0.1 and caption_words between 4 and 15"}, ["--where", "clip >= 0.1 and caption_words between 4 and 15"]),
+        ({"top": 0.3, "by": "clip"}, ["--top", "0.3", "--by", "clip"]),
+        ({"per": "caption_words % 3", "at_most": 2, "by": "clip"}, ["--per", "caption_words % 3", "--at-most", "2", "--by", "clip"]),
+        ({"dedup": True}, ["--dedup"]),
+        ({"near_duplicates": {"caption": 0.9}}, ["--near-duplicates", "caption=0.9"]),
+        ({"sample": 7, "seed": 3}, ["--sample", "7", "--seed", "3"]),
+        ({"caption_mix": {"synthetic": 0.5, "original": 0.5}}, ["--caption-mix", "synthetic=0.5,original=0.5"]),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)  # fmt: skip
+def test_a_recipe_python_and_the_command_line_decide_alike(
+    tmp_path: Path, decision: dict[str, Any], options: list[str]
+) -> None:
+    given = [sample.with_caption("said by a model") if i % 2 else sample for i, sample in enumerate(scored(15))]
+    there = str(write_run(tmp_path / "there", given))
+    recipe = {
+        "source": {"kind": "select", "runs": [there], **decision},
+        "stages": [{"filter": "caption_length"}],
+        "out": {"path": str(tmp_path / "recipe"), "samples_per_shard": 4},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert run(["run", str(tmp_path / "recipe.yaml")]) == 0
+    mm.select(there, **decision).filter("caption_length").write(tmp_path / "python", samples_per_shard=4)
+    assert members(tmp_path / "recipe") == members(tmp_path / "python")
+    command = ["select", there, str(tmp_path / "command"), *options, "--samples-per-shard", "4"]
+    assert run(command) == 0
+    captions = [[(row["key"], row["caption"]) for row in rows(tmp_path / name)] for name in ("recipe", "command")]
+    assert captions[0] == captions[1]
+    assert (len(captions[0]) < 15) != ("caption_mix" in decision or "dedup" in decision)
 
 
 def test_ties_are_settled_by_key_over_all_runs(tmp_path: Path) -> None:
