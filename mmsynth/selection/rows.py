@@ -5,9 +5,11 @@ and each score under its own name too (`clip` for `score_clip`), unless another 
 number counts as none. Knows SQL and parquet; does not know what is decided.
 """
 
+import difflib
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,10 +158,14 @@ class Rows:
             return f"the query cannot be run: {_first_line(error)}"
         name = match[1] or match[2]
         there = f"there is no column '{name}' in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
-        maker = _filter_that_scores(name.removeprefix(SCORE_PREFIX))
-        if maker is None:
+        score = name.removeprefix(SCORE_PREFIX)
+        if maker := _filter_that_scores(score):
+            return f"{there}. The filter '{maker}' gives this score: mmsynth filter {self.runs[0]} OUT --filter {maker}"
+        named = _filters_with_a_name()
+        if not named or difflib.get_close_matches(name, self.columns, 1):
             return there
-        return f"{there}. The filter '{maker}' gives this score: mmsynth filter {self.runs[0]} OUT --filter {maker}"
+        command = f"mmsynth filter {self.runs[0]} OUT --filter {named[-1]} --set name={score}"
+        return f"{there}. Each of the filters {', '.join(named)} gives a score of any name: {command} and its model"
 
 
 def _filter_that_scores(score: str) -> str | None:
@@ -171,6 +177,16 @@ def _filter_that_scores(score: str) -> str | None:
         except (PluginError, ValueError):  # not installed, or it has a parameter without a default
             continue
     return None
+
+
+def _filters_with_a_name() -> list[str]:
+    """The installed filters whose score has the name that the user gives it."""
+    found = []
+    for name in registry.entry_points("filter"):
+        with suppress(PluginError):
+            if "name" in registry.load("filter", name).model_fields:
+                found.append(name)
+    return sorted(found)
 
 
 def quoted(name: str) -> str:

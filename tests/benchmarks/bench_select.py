@@ -8,6 +8,7 @@ of its own, and takes its seconds (the processor's too, which others on the mach
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -56,7 +57,7 @@ def main() -> None:
             figures[name] = json.loads(done.stdout)
             print(f"{name:8} {figures[name]}", flush=True)
     if options.json:
-        write_json(options.json, {"rows": options.rows, **figures})
+        write_json(options.json, {"rows": options.rows, "load_average": round(os.getloadavg()[0], 1), **figures})
 
 
 def measure(folder: Path, name: str) -> dict[str, float]:

@@ -235,7 +235,10 @@ def test_a_query_gives_a_table_csv_or_json(pairs: Path, capsys: pytest.CaptureFi
         ({"where": "clip >"}, "is no SQL expression"),
         ({"where": "true) union all select (1"}, "no SQL expression|cannot be run"),
         ({"by": "clip; drop table samples", "top": 0.1}, "no SQL expression|must be one"),
-        ({"where": "aesthetic > 3"}, "no column 'aesthetic'"),
+        (
+            {"where": "aesthetic > 3"},
+            r"no column 'aesthetic' .* gives a score of any name: .* --filter image_classifier --set name=aesthetic",
+        ),
         (
             {"where": "words > 3"},
             r"The filter 'caption_length' gives this score: mmsynth filter .* --filter caption_length",
