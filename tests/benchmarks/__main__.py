@@ -4,6 +4,9 @@ Makes its own input, runs every side of a row in turns, several times, and print
 only when everything else on the machine used less than a tenth of it (`--busy`): what /proc/stat says was worked, and
 stolen, less what this command and its children worked. A ratio is the median over the rounds in which both sides count.
 
+Each row is written as soon as it is measured, with the machine and the options that it was measured with; rows that the
+file has already and that are not asked for stay.
+
 Loading models is counted nowhere. The peers run in their own environments: `--peer-python clip_retrieval=PATH`, or
 `--peers-in FOLDER`, where they are installed if they are not there.
 """
@@ -40,16 +43,21 @@ def main() -> None:
         )
         machine = description(options.device, options.dtype)
         print(json.dumps(machine), flush=True)
-        found: dict[str, Any] = {"machine": machine, "busy_limit": options.busy, "rounds": options.rounds}
+        about: dict[str, Any] = {"machine": machine, "busy_limit": options.busy, "rounds": options.rounds}
         if options.tiny:
-            found["tiny"] = "toy models: these figures say that it runs, and nothing else"
-        found["rows"] = {}
+            about["tiny"] = "toy models: these figures say that it runs, and nothing else"
         for name in given.only:
             (Path(scratch) / name).mkdir()
-            row = build(name, replace(options, scratch=Path(scratch) / name))
-            found["rows"][name] = measure(row, options)
-            show(found["rows"][name])
-    write_json(given.json, found)
+            row = measure(build(name, replace(options, scratch=Path(scratch) / name)), options)
+            show(row)
+            keep(given.json, name, row | about)
+
+
+def keep(result: Path, name: str, row: dict[str, Any]) -> None:
+    """Write the row into the file, in the table's order, beside those of other runs."""
+    rows = json.loads(result.read_text())["rows"] if result.exists() else {}
+    rows[name] = row
+    write_json(result, {"rows": {known: rows[known] for known in ROWS if known in rows}})
 
 
 def show(row: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.__main__ import keep
 from tests.benchmarks.measure import Options, Row, Side, Spent, Target, measure
 
 
@@ -23,7 +24,17 @@ def test_every_row_runs_and_is_written_down(tmp_path: Path) -> None:
     for row in found["rows"].values():
         assert row["title"] in done.stdout
         assert all(target["found"] > 0 for target in row["targets"])
+        assert row["machine"]["cores"] > 0
     assert str(tmp_path) not in result.read_text()
+
+
+def test_rows_of_other_runs_stay(tmp_path: Path) -> None:
+    result = tmp_path / "speed.json"
+    for name, machine in (("resume", "one"), ("clip", "one"), ("resume", "another")):
+        keep(result, name, {"machine": machine})
+    found = json.loads(result.read_text())["rows"]
+    assert found == {"clip": {"machine": "one"}, "resume": {"machine": "another"}}
+    assert list(found) == ["clip", "resume"], "in the table's order"
 
 
 def test_only_rounds_in_which_both_sides_were_undisturbed_count(

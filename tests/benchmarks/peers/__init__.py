@@ -7,13 +7,18 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.inputs import pairs_in
 from tests.benchmarks.measure import Options, Spent
 
-_TORCH = ("torch==2.13.0", "torchvision==0.28.0", "setuptools<81")
+#: the same torch as ours
+_TORCH = (
+    *(f"{name}=={metadata.version(name).partition('+')[0]}" for name in ("torch", "torchvision")),
+    "setuptools<81",
+)
 #: name → what is installed for it. Data-Juicer installs what single operators need when they first run; not here
 REQUIREMENTS = {
     "clip_retrieval": ("clip-retrieval==2.45.0", *_TORCH),
@@ -79,7 +84,9 @@ def environment(folder: Path, name: str) -> str:
     python = folder / name / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder / name)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS[name]], check=True)
+        install = [str(python), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*install, *_TORCH], check=True)  # alone first, or pip looks at others, of several gigabytes
+        subprocess.run([*install, *REQUIREMENTS[name]], check=True)
     return str(python)
 
 
