@@ -157,6 +157,16 @@ def test_a_pipelines_own_code_is_not_run(tmp_path: Path, mark: Path) -> None:
     assert not mark.exists()
 
 
+def test_a_datasets_own_script_is_not_run(tmp_path: Path, mark: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "photos.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
+    (folder / "train.jsonl").write_text('{"caption": "words"}\n')
+    with pytest.raises(MMSynthError):
+        mm.source("huggingface", path=str(folder)).write(tmp_path / "out")
+    assert not mark.exists()
+
+
 @pytest.mark.parametrize(
     "text",
     [
