@@ -14,12 +14,15 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from mmsynth import jpeg
 from mmsynth.errors import ImageError
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import PIL.Image
+
+    Decoded = PIL.Image.Image | npt.NDArray[np.uint8]
 
 R = TypeVar("R")
 
@@ -162,14 +165,18 @@ class Image:
         its decoder then works out averages instead of pixels, which takes a fraction of the time.
         Raises ImageError(`image_empty` | `image_unreadable` | `image_truncated` | `image_too_large`).
         """
-        return self._load(at_least, _to_rgb)
+        return self._load(at_least, _picture)
+
+    def array(self, at_least: int | None = None) -> "npt.NDArray[np.uint8]":
+        """`pixels()` as height × width × 3 numbers, without copies on the way where that can be. May be read-only."""
+        return self._load(at_least, _array)
 
     def verify(self) -> None:
         """Decode once, if nobody has yet: raises the ImageError that `pixels()` would."""
         if not self._decoded:
             self._load(1, _check_rgb)  # as small as may be: every byte is read all the same
 
-    def _load(self, at_least: int | None, finish: "Callable[[PIL.Image.Image], R]") -> R:
+    def _load(self, at_least: int | None, finish: "Callable[[Decoded], R]") -> R:
         """What `finish` makes of the decoded picture. Raises ImageError."""
         if self._drawn is not None:
             return finish(self._drawn)
@@ -177,11 +184,11 @@ class Image:
             try:
                 # whoever asks for the size later need not open it again
                 self.__dict__.setdefault("_header", (opened.format or "", *_upright_size(opened)))
+                whole = opened.size
                 if at_least is not None and opened.format == "JPEG":
                     opened.draft(None, (at_least, at_least))
                 with _room.taken(opened.width * opened.height):
-                    opened.load()
-                    finished = finish(opened)
+                    finished = finish(_decoded(opened, self.data, whole))
                 self._decoded = True
                 return finished
             except _BROKEN as error:
@@ -250,8 +257,35 @@ def _upright_size(opened: "PIL.Image.Image") -> tuple[int, int]:
     return (height, width) if 5 <= _orientation(opened) <= 8 else (width, height)
 
 
-def _upright(opened: "PIL.Image.Image") -> "PIL.Image.Image":
-    """Not by PIL's exif_transpose, which writes the EXIF block anew and stops at a broken one."""
+def _decoded(opened: "PIL.Image.Image", data: bytes, whole: tuple[int, int]) -> "Decoded":
+    """Of a JPEG an upright array of RGB, where `jpeg` can; else the opened picture itself, loaded."""
+    pixels = jpeg.decoded(data, opened, whole) if opened.format == "JPEG" else None
+    if pixels is None:
+        opened.load()
+        return opened
+    orientation = _orientation(opened)
+    if orientation == 1:
+        return pixels
+    import numpy as np
+    import PIL.Image
+
+    return np.asarray(_turned(PIL.Image.fromarray(pixels), orientation))
+
+
+def _picture(decoded: "Decoded") -> "PIL.Image.Image":
+    import PIL.Image
+
+    return _to_rgb(decoded) if isinstance(decoded, PIL.Image.Image) else PIL.Image.fromarray(decoded)
+
+
+def _array(decoded: "Decoded") -> "npt.NDArray[np.uint8]":
+    import numpy as np
+
+    return decoded if isinstance(decoded, np.ndarray) else np.asarray(_to_rgb(decoded))
+
+
+def _turned(picture: "PIL.Image.Image", orientation: int) -> "PIL.Image.Image":
+    """Upright. Not by PIL's exif_transpose, which writes the EXIF block anew and stops at a broken one."""
     from PIL.Image import Transpose
 
     method = {
@@ -262,8 +296,8 @@ def _upright(opened: "PIL.Image.Image") -> "PIL.Image.Image":
         6: Transpose.ROTATE_270,
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
-    }.get(_orientation(opened))
-    return opened if method is None else opened.transpose(method)
+    }.get(orientation)
+    return picture if method is None else picture.transpose(method)
 
 
 def _is_truncation(error: BaseException) -> bool:
@@ -274,7 +308,7 @@ def _is_truncation(error: BaseException) -> bool:
 def _to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
     import PIL.Image
 
-    opened = _upright(opened)
+    opened = _turned(opened, _orientation(opened))
     convert = _on_white if "transparency" in opened.info else _CONVERSIONS.get(opened.mode)
     if opened.mode in _DEEP:
         convert = _to_8_bits(opened)
@@ -304,10 +338,12 @@ def _on_white(strip: "PIL.Image.Image") -> "PIL.Image.Image":
     return PIL.Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _check_rgb(opened: "PIL.Image.Image") -> None:
+def _check_rgb(decoded: "Decoded") -> None:
     """Raise what `_to_rgb` would; greys and RGB always become RGB."""
-    if opened.mode not in {"L", "RGB"}:
-        _to_rgb(opened)
+    import PIL.Image
+
+    if isinstance(decoded, PIL.Image.Image) and decoded.mode not in {"L", "RGB"}:
+        _to_rgb(decoded)
 
 
 def _to_8_bits(opened: "PIL.Image.Image") -> "Callable[[PIL.Image.Image], PIL.Image.Image]":

@@ -29,9 +29,8 @@ def _row(options: Options, size: tuple[int, int], n: int, at_least: float) -> Ro
     threads = torch.get_num_threads()
 
     def ours() -> int:
-        ready = [stage._clip.pixels_for(mm.Image(data).pixels(stage._clip.least_side)) for data in pictures]
-        batch = torch.from_numpy(np.stack(ready)).permute(0, 3, 1, 2).contiguous()
-        return len(stage._clip._normalize(batch.float().div_(255)))
+        ready = [stage._clip.pixels_of(mm.Image(data)) for data in pictures]
+        return len(stage._clip.normalized(torch.from_numpy(np.stack(ready))))
 
     def naive() -> int:
         return len(torch.stack([transform(PIL.Image.open(io.BytesIO(data))) for data in pictures]))
