@@ -40,8 +40,12 @@ _FEWEST_SET = 12
 _MIRROR = np.uint64(0x5555555555555555)
 #: the side of the square in which borders are looked for, and how much of it a border may take
 _SIDE, _MOST_BORDER = 256, 0.35
-#: how far a line's pixels lie from the border's colour (of 255) on average: inside of it, and beyond its edge
-_BORDER_SPREAD, _EDGE = 3.0, 12.0
+#: borders one inside of another: a letterbox, a frame, a margin
+_NESTED = 3
+#: how far pixels lie from the border's colour (of 255), inside of it and beyond its edge; in how many of a line, since
+#: a drawing may begin with a tip
+_BORDER_SPREAD, _EDGE = 12.0, 40.0
+_SOME_PIXELS = 2
 #: lines that JPEG and resizing blur at the edge; where the change takes longer there is no border
 _BLURRED = 8
 
@@ -76,24 +80,31 @@ def from_hex(digits: Iterable[str]) -> Hashes:
 
 
 def without_borders(picture: "PIL.Image.Image") -> "PIL.Image.Image":
-    """The picture in grey; with borders of one colour (letterboxes, frames) a small copy without them.
+    """The picture in grey; with borders of one colour (letterboxes, frames, a drawing's margins), one inside of
+    another, a small copy without them.
 
     Borders are looked for at one size, whatever the picture's, so that a resized copy loses the same.
     """
     grey = picture.convert("L")
     small = grey.resize((_SIDE, _SIDE), reducing_gap=3.0)
     pixels = np.asarray(small, dtype=np.float32)
-    left, right = _border(pixels.T), _border(pixels.T[::-1])
-    inner = pixels[:, left : _SIDE - right]
-    top, bottom = _border(inner), _border(inner[::-1])
-    cut = (left, top, _SIDE - right, _SIDE - bottom)
+    left, top, right, bottom = 0, 0, _SIDE, _SIDE
+    for _ in range(_NESTED):
+        inner = pixels[top:bottom, left:right]
+        sides = _border(inner.T), _border(inner.T[::-1])
+        inner = inner[:, sides[0] : inner.shape[1] - sides[1]]
+        ends = _border(inner), _border(inner[::-1])
+        left, right, top, bottom = left + sides[0], right - sides[1], top + ends[0], bottom - ends[1]
+        if not any((*sides, *ends)) or min(right - left, bottom - top) < _HASHED_SIDE:
+            break
+    cut = (left, top, right, bottom)
     return grey if cut == (0, 0, _SIDE, _SIDE) else small.crop(cut)
 
 
 def _border(lines: npt.NDArray[np.float32]) -> int:
     """How many of the first lines are of the first line's colour and end at an edge; 0 where they fade out."""
-    differs = np.abs(lines - np.median(lines[0])).mean(axis=1)[: int(_SIDE * _MOST_BORDER)]
-    ends, edge = np.flatnonzero(differs > _BORDER_SPREAD), np.flatnonzero(differs > _EDGE)
+    differs = np.abs(lines - np.median(lines[0]))[: int(len(lines) * _MOST_BORDER)]
+    ends, edge = (np.flatnonzero((differs > least).sum(axis=1) >= _SOME_PIXELS) for least in (_BORDER_SPREAD, _EDGE))
     if not len(edge) or edge[0] - ends[0] > _BLURRED:
         return 0
     return int(edge[0]) if ends[0] else 0

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import PIL.Image
 import pytest
-from PIL import ImageOps
+from PIL import ImageDraw, ImageOps
 
 from mmsynth.neighbours import hashes as h
 from tests.photos import photographs
@@ -52,6 +52,15 @@ def test_without_borders_it_is_imagehashs_phash() -> None:
 @pytest.mark.parametrize("colour", ["white", "black"])
 def test_a_border_makes_little_difference(border: tuple[int, int], colour: str) -> None:
     assert apart(h.hash_of(photo(1)), h.hash_of(ImageOps.expand(photo(1), border, colour))) <= h.DISTANCE
+
+
+@pytest.mark.parametrize("colour", ["white", "red"])
+def test_a_drawing_that_begins_with_a_tip_loses_its_margins_and_its_frame(colour: str) -> None:
+    drawing = PIL.Image.new("RGB", (240, 240), "white")
+    pencil = ImageDraw.Draw(drawing)
+    pencil.polygon([(120, 20), (200, 110), (150, 220), (60, 180)], fill="navy")
+    pencil.ellipse((90, 90, 140, 130), fill="gold")
+    assert apart(h.hash_of(drawing), h.hash_of(ImageOps.expand(drawing, 25, colour))) <= h.DISTANCE
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 500), (64, 64)])
