@@ -39,7 +39,7 @@ _FEWEST_SET = 12
 #: the frequencies whose sign turns when a picture is mirrored: the odd columns of the 8×8
 _MIRROR = np.uint64(0x5555555555555555)
 #: the side of the square in which borders are looked for, and how much of it a border may take
-_SIDE, _MOST_BORDER = 256, 0.35
+_SIDE, _MOST_BORDER = 256, 0.48
 #: borders one inside of another: a letterbox, a frame, a margin
 _NESTED = 3
 #: how far pixels lie from the border's colour (of 255), inside of it and beyond its edge; in how many of a line, since

@@ -73,6 +73,16 @@ def test_a_flat_picture_of_any_size_has_no_hash(size: tuple[int, int], colour: s
     assert h.hash_of(PIL.Image.open(buffer)) is None
 
 
+def test_small_drawings_in_the_middle_of_a_page_are_told_apart() -> None:
+    pages = [PIL.Image.new("RGB", (300, 420), "white") for _ in range(2)]
+    ImageDraw.Draw(pages[0]).ellipse((140, 200, 164, 224), fill="black")
+    ImageDraw.Draw(pages[1]).line((140, 200, 164, 224, 140, 212, 164, 206), fill="black", width=4)
+    first, second = map(h.hash_of, pages)
+    assert first is not None
+    assert second is not None
+    assert apart(first, second) > h.DISTANCE
+
+
 def test_a_picture_with_little_in_it_has_a_hash() -> None:
     faint = PIL.Image.new("RGB", (200, 200), (100, 100, 100))
     faint.paste((110, 110, 110), (20, 30, 90, 150))
