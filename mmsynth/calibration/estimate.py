@@ -143,7 +143,7 @@ def _curves(noise: float, kept: Floats, wrong: Floats) -> tuple[Floats, Floats]:
 
 
 def noise_of(pairs: Floats, mismatched: Floats) -> float:
-    """The share of mismatched pairs among `pairs`: the least, over the low scores, of the ratio of both shares up to it.
+    """The share of mismatched pairs among `pairs`: the least ratio of both shares up to a score, over the low scores.
 
     Each ratio counts with twice its standard error on top, or the rare scores at the very low end would decide; and
     all that are as small as the least, to within its error, are averaged, the surer ones more.
