@@ -164,7 +164,7 @@ def _placed(
             break
     places: list[list[Place]] = [[] for _ in needs]
     for group, region in _regions(tree, (0.0, 0.0, float(UNITS), float(UNITS)), grids, cells, rng):
-        places[group] = _in_region(region, needs[group][0], grids[group], cells[group], rng, gap)
+        places[group] = _in_region(region, needs[group][0], grids[group], (cells[group] - gap, gap), rng)
     return places
 
 
@@ -192,9 +192,13 @@ def _regions(
     return found
 
 
-def _in_region(region: Region, count: int, grid: Grid, cell: int, rng: random.Random, gap: int) -> list[Place]:
+def _in_region(
+    region: Region, count: int, grid: Grid, side_and_gap: tuple[int, int], rng: random.Random
+) -> list[Place]:
     """The objects of one group: on a grid a little looser than it must be, each shaken in its cell."""
     left, top, width, height = region
+    side, gap = side_and_gap
+    cell = side + gap
     columns, rows = grid
     across, down = columns * cell, rows * cell
     loose_x = min(width / across, rng.uniform(1, 1.3))
@@ -206,7 +210,6 @@ def _in_region(region: Region, count: int, grid: Grid, cell: int, rng: random.Ra
     spots = list(product(range(columns), range(rows)))
     if count < len(spots):
         spots = rng.sample(spots, count)
-    side = cell - gap
     return [
         (
             x0 + column * pitch_x + gap / 2 + (pitch_x - cell) * rng.random(),
