@@ -44,7 +44,7 @@ _SIDE, _MOST_BORDER = 256, 0.48
 _NESTED = 3
 #: how far pixels lie from the border's colour (of 255), inside of it and beyond its edge; in how many of a line, since
 #: a drawing may begin with a tip
-_BORDER_SPREAD, _EDGE = 12.0, 40.0
+_BORDER_SPREAD, _EDGE = 11.0, 40.0
 _SOME_PIXELS = 2
 #: lines that JPEG and resizing blur at the edge; where the change takes longer there is no border
 _BLURRED = 8
