@@ -47,7 +47,7 @@ def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Stage, S
         "caption:negatives": ({}, [*scene_samples(), *photo_samples(2)]),
         "render:scenes": ({"size": 40}, scene_samples()),
         "render:diffusion": (diffusion, photo_samples(3)),
-        "filter:clip": ({"model": clip}, photo_samples(4)),
+        "filter:clip": ({"model": clip, "dtype": "float32"}, photo_samples(4)),
         "filter:image_size": ({"min_side": 10}, photo_samples(3)),
         "filter:perceptual_hash": ({}, photo_samples(3)),
         "filter:decontaminate": ({"evaluation": str(evaluation)}, photo_samples(3)),

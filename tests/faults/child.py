@@ -6,6 +6,7 @@ It runs as where only the core is installed, without torch and pandas: so it sta
 """
 
 import json
+import signal
 import sys
 from typing import Any
 
@@ -42,4 +43,6 @@ def main(out: str, pipeline: str, options: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
+    # a shell starts what it has in the background deaf to Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}))
