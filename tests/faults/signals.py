@@ -10,6 +10,8 @@ from tests.faults.trial import Figure, Trial, count, finished, on_ray, wait_for
 #: the other places are in actors, which Ray starts, and which get no signals
 _OF_THE_DRIVER = ("plan", "write", "finish")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+#: what SIGTERM ends a run with: by the signal, as a shell says that, or by Ray's own handler
+_TERMINATED = (-signal.SIGTERM, 128 + signal.SIGTERM, signal.SIGTERM)
 
 
 def figures(folder: Path) -> Iterator[Figure]:
@@ -32,7 +34,7 @@ def stopped(trial: Trial, place: str, number: signal.Signals) -> str:
         return f"{place}: it never came there: {finished(process)}"
     process.send_signal(number)
     code, said = finished(process, 60)
-    if code not in ((130, -signal.SIGINT) if number is signal.SIGINT else (-signal.SIGTERM, 143)):
+    if code not in ((130, -signal.SIGINT) if number is signal.SIGINT else _TERMINATED):
         return f"{place}: ended with {code}: {said}"
     left = [path.name for path in trial.out.iterdir() if path.name.endswith(".part")] if trial.out.is_dir() else []
     if number is signal.SIGINT and left:
