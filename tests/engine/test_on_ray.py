@@ -128,7 +128,8 @@ def test_actors_load_models_once_and_blocks_show_in_the_bar_and_in_rays_dashboar
         )
         assert report.kept == 16
         deadline = time.monotonic() + 60
-        while len(shown := blocks_in_the_dashboard()) < 8 and time.monotonic() < deadline:
+        job = ray.get_runtime_context().get_job_id()
+        while len(shown := blocks_in_the_dashboard(job)) < 8 and time.monotonic() < deadline:
             time.sleep(0.2)  # Ray tells it every second or so
     finally:
         ray.shutdown()
@@ -141,9 +142,10 @@ def test_actors_load_models_once_and_blocks_show_in_the_bar_and_in_rays_dashboar
     assert {name for name in names if name.isdigit()} <= set(loaded)
 
 
-def blocks_in_the_dashboard() -> dict[str, str]:
-    """Name → state of the tasks that are blocks, by the interface from which Ray's dashboard has them."""
-    return {task.name: task.state for task in list_tasks() if task.name.startswith("block ")}
+def blocks_in_the_dashboard(job: str) -> dict[str, str]:
+    """Name → state of the tasks of `job` that are blocks, by the interface from which Ray's dashboard has them."""
+    tasks = list_tasks(filters=[("job_id", "=", job)])
+    return {task.name: task.state for task in tasks if task.name.startswith("block ")}
 
 
 def test_a_block_that_three_actors_die_of_is_set_aside_and_a_run_goes_on(cluster: Cluster, tmp_path: Path) -> None:
