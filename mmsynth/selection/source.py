@@ -8,7 +8,7 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -113,10 +113,13 @@ class Selection(Source, Decision):
         source = {**sample.record["source"], "kind": "select"}
         if self.caption_mix is not None:
             origin = self._turn(sample.key)
-            texts = [entry["text"] for entry in sample.record.get("captions", ()) if entry.get("origin") == origin]
-            selected["caption"] = origin if texts else "kept"
-            if texts:
-                sample = replace(sample, caption=texts[-1])
+            entries = sample.record.get("captions", ())
+            chosen = [entry for entry in entries if entry.get("origin") == origin]
+            selected["caption"] = origin if chosen else "kept"
+            if chosen:
+                sample = replace(sample, caption=chosen[-1]["text"])
+                if "scores" in sample.record:
+                    sample = sample.with_record(scores=_scores_with(chosen[-1], entries, sample.record["scores"]))
             else:
                 source["mended"] = [*source.get("mended", ()), _missing(origin)]
         steps = [*sample.record.get("steps", ()), {"stage": "select", **selected}]
@@ -193,6 +196,13 @@ def _alike(runs: tuple[RunFiles, ...]) -> frozenset[str]:
             for name, whole in shard_arrays(run, shard).arrays.items():
                 kinds.setdefault(name, set()).add((whole.dtype.str, whole.shape[1:]))
     return frozenset(name for name, found in kinds.items() if len(found) == 1)
+
+
+def _scores_with(chosen: dict[str, Any], entries: Sequence[dict[str, Any]], scores: dict[str, Any]) -> dict[str, Any]:
+    """The sample's scores once `chosen` is its caption: of those that each caption has for itself, the chosen one's."""
+    own: dict[str, Any] = chosen.get("scores", {})
+    each = {name for entry in entries for name in entry.get("scores", {})}
+    return {name: value for name, value in scores.items() if name not in each} | own
 
 
 def _read_one(run: RunFiles, name: str, start: int, stop: int, key: str) -> Sample | Unreadable:

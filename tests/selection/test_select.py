@@ -195,6 +195,17 @@ def test_captions_are_mixed_by_each_samples_own_seed(tmp_path: Path) -> None:
     assert all(found[row["key"]] == row["caption"] for row in rows(tmp_path / "fewer"))
 
 
+def test_a_caption_that_takes_its_turn_brings_its_own_score(tmp_path: Path) -> None:
+    mm.scenes(12).render("scenes").caption("facts").filter("clip").write(tmp_path / "pairs")
+    mm.select(tmp_path / "pairs", caption_mix={"prompt": 1.0}).write(tmp_path / "out")
+    shown = {row["key"]: row["score_clip"] for row in rows(tmp_path / "out")}
+    for key, record in records(tmp_path / "out").items():
+        [own] = [entry["scores"]["clip"] for entry in record["captions"] if entry["origin"] == "prompt"]
+        assert shown[key] == record["scores"]["clip"] == own
+    before = {row["key"]: row["score_clip"] for row in rows(tmp_path / "pairs")}
+    assert before != shown
+
+
 def test_keys_that_two_runs_share_are_told_apart(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, scored(3)) for name in ("a", "b")]
     report = mm.select(*runs).write(tmp_path / "out")
