@@ -18,10 +18,10 @@ class Warm:
         """The model is there: it was made for this."""
 
     def setup(self, device: str) -> None:
-        key = (type(self).__name__, str(self.model))  # type: ignore[attr-defined]
+        key = (type(self).__name__, str(self.model))  # type: ignore[attr-defined]  # of the stage that follows
         if key not in self.loaded_before:
-            super().setup(device)  # type: ignore[misc]
-            private: dict[str, Any] = self.__pydantic_private__  # type: ignore[attr-defined]
+            super().setup(device)  # type: ignore[misc]  # the stage's
+            private: dict[str, Any] = self.__pydantic_private__  # type: ignore[attr-defined]  # a stage is a pydantic model
             self.loaded_before[key] = {name: value for name, value in private.items() if name not in _OF_A_RUN}
         for name, value in self.loaded_before[key].items():
             setattr(self, name, value)

@@ -32,6 +32,7 @@ class Peer:
 
     def __init__(self, name: str, python: str, device: str, **about: str) -> None:
         visible = {} if device.startswith("cuda") else {"CUDA_VISIBLE_DEVICES": ""}
+        self._name = name
         self._process = subprocess.Popen(
             [python, str(_HERE / f"{name}.py"), json.dumps(about)],
             stdin=subprocess.PIPE,
@@ -58,7 +59,7 @@ class Peer:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._process.args[1]} ended: what it said is above")  # type: ignore[index]
+            raise SystemExit(f"{self._name} ended: what it said is above")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

@@ -1,5 +1,7 @@
 """Reading and writing shards with stages that do nothing: what the engine itself costs each sample."""
 
+from collections.abc import Sequence
+
 import mmsynth as mm
 from mmsynth.sample import Result, Sample
 from tests.benchmarks.inputs import write_tars
@@ -13,7 +15,7 @@ SIZE = (64, 48)
 class Nothing(mm.Filter):
     """Give every sample back as it is."""
 
-    def process(self, batch: list[Sample]) -> list[Result]:  # type: ignore[override]
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
         return list(batch)
 
 
