@@ -57,13 +57,15 @@ class Calibration:
     def threshold_for(self, precision: float) -> float | None:
         """The lowest threshold from which on the precision is as wanted; None where no threshold gives it.
 
-        Thresholds that fewer than 20 pairs pass say nothing.
+        Of thresholds that keep the same pairs, the highest. Those that fewer than 20 pairs pass say nothing.
         """
         judged = int((self.kept * self.pairs >= _FEWEST).sum())
         short = self.precision[:judged] < precision
         # from the top down, as long as it holds: a wiggle further down does not count
         lowest = int(np.flatnonzero(short).max(initial=-1)) + 1
-        return float(self.thresholds[lowest]) if lowest < judged else None
+        if lowest >= judged:
+            return None
+        return float(self.thresholds[np.flatnonzero(self.kept == self.kept[lowest])[-1]])
 
     def at(self, threshold: float) -> dict[str, Any]:
         """Precision, recall and share kept at the grid's nearest threshold, with intervals."""
@@ -99,11 +101,9 @@ def calibrated(
     lowest, highest = (float(f(np.concatenate([pairs, mismatched]))) for f in (np.min, np.max))
     thresholds = np.linspace(lowest, highest, _THRESHOLDS)
     noise, precision, recall, kept = _crossfitted(pairs, mismatched, thresholds, rng)
-    drawn = [
-        _crossfitted(rng.choice(pairs, len(pairs)), rng.choice(mismatched, len(mismatched)), thresholds, rng)
-        for _ in range(resamples)
-    ]
-    noises, precisions, recalls = (np.array([draw[part] for draw in drawn]) for part in range(3))
+    drawn = [_crossfitted(*_drawn_again(pairs, mismatched, rng), thresholds, rng) for _ in range(resamples)]
+    noises, precisions, recalls, shares = (np.array([draw[part] for draw in drawn]) for part in range(4))
+    precisions = _as_it_turns_out(precisions, shares * len(pairs), rng)
     low, high = np.percentile(noises, _INTERVAL)
     return Calibration(
         thresholds,
@@ -119,6 +119,23 @@ def calibrated(
         len(mismatched),
         {kind: auc(pairs, scores) for kind, scores in (hard or {}).items()},
     )
+
+
+def _drawn_again(pairs: Floats, mismatched: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """As many of each, from those there are and one of the other kind.
+
+    Without that one, pairs among which no mismatched ones were seen would be said to have none, to the last digit;
+    with it, up to 3 of n (the rule of three). So too where no mismatched pair scored as high.
+    """
+    pairs_and_one = np.append(pairs, rng.choice(mismatched))
+    mismatched_and_one = np.append(mismatched, rng.choice(pairs))
+    return rng.choice(pairs_and_one, len(pairs)), rng.choice(mismatched_and_one, len(mismatched))
+
+
+def _as_it_turns_out(precision: Floats, kept: Floats, rng: np.random.Generator) -> Floats:
+    """Precisions of so many kept pairs, of which a whole number are wrong: about as many as expected, not just."""
+    wrong = rng.poisson((1 - precision) * kept)
+    return 1 - np.divide(wrong, kept, out=np.zeros_like(precision), where=kept > 0).clip(0, 1)
 
 
 def _crossfitted(
@@ -146,19 +163,19 @@ def noise_of(pairs: Floats, mismatched: Floats) -> float:
     """The share of mismatched pairs among `pairs`: the least ratio of both shares up to a score, over the low scores.
 
     Each ratio counts with twice its standard error on top, or the rare scores at the very low end would decide; and
-    all that are as small as the least, to within its error, are averaged, the surer ones more.
+    all that are as small as the least, to within three times its error, are averaged, the surer ones more. Errors are
+    those of one pair more than was counted: that none of 100 pairs scores so low is no proof that none does.
     """
     bounds = np.quantile(mismatched, _LOW_END)
     # up to the bound itself: of a score with few values, many may have the least
-    share, wrong = (
-        np.searchsorted(np.sort(scores), bounds, side="right") / len(scores) for scores in (pairs, mismatched)
-    )
-    ratio = share / wrong
-    few = np.sqrt(1 / np.maximum(1, share * len(pairs)) + 1 / np.maximum(1, wrong * len(mismatched)))
-    error = np.maximum(ratio, 1 / len(pairs)) * few
+    low, wrong = (np.searchsorted(np.sort(scores), bounds, side="right") for scores in (pairs, mismatched))
+    in_proportion = len(mismatched) / (len(pairs) * wrong)
+    ratio = low * in_proportion
+    relative = np.sqrt(1 / (low + 1) + 1 / wrong)
+    error = (low + 1) * in_proportion * relative
     least = int((ratio + 2 * error).argmin())
-    alike = ratio <= ratio[least] + 2 * error[least]
-    return float(np.average(ratio[alike], weights=1 / few[alike] ** 2).clip(0, 1))
+    alike = ratio <= ratio[least] + 3 * error[least]
+    return float(np.average(ratio[alike], weights=1 / relative[alike] ** 2).clip(0, 1))
 
 
 def at_least(scores: Floats, thresholds: Floats) -> Floats:

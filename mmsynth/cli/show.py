@@ -13,6 +13,7 @@ from rich.table import Table
 from mmsynth import registry
 from mmsynth.engine.progress import OnProgress, Progress
 from mmsynth.report import Report
+from mmsynth.selection.rows import how_to_score
 
 _out = Console()
 _err = Console(stderr=True)
@@ -55,6 +56,13 @@ def selection(decided: Any) -> None:
         for moment, values in when.items():
             table.add_row(f"{name} {moment}: 5, 25, 50, 75, 95 %", "  ".join(f"{v:.3f}" for v in values.values()))
     _out.print(table)
+    for name, runs in decided.unscored_runs.items():
+        for run in runs:
+            _out.print(escape(f"no sample of {run} has the score {name}. {how_to_score(run, name)}"))
+
+
+#: how far below the wanted precision the true one may be before a word is said about it
+_TELLING = 0.03
 
 
 def calibration(found: Any, score: str, wanted: float, threshold: float | None) -> None:
@@ -80,8 +88,13 @@ def calibration(found: Any, score: str, wanted: float, threshold: float | None) 
     if threshold is None:
         _out.print(f"no threshold gives a precision of {wanted:g}")
     else:
-        where = f"{score} >= {threshold:.4f}"
-        _out.print(f'for a precision of {wanted:g}: --where "{where}", which keeps {found.at(threshold)["kept"]:.1%}')
+        one = found.at(threshold)
+        (low, high), where = one["precision_interval"], f"{score} >= {threshold:.4f}"
+        _out.print(
+            f'for a precision of {wanted:g} ({low:.3f} to {high:.3f}): --where "{where}", which keeps {one["kept"]:.1%}'
+        )
+        if low < wanted - _TELLING:
+            _out.print(f"{found.pairs:,} pairs tell no more closely what the precision is: score more, or ask for more")
 
 
 def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:

@@ -95,6 +95,8 @@ class Decided:
     #: score → quantile → value, of the candidates and of what is left; and how many have no such score
     quantiles: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     without_score: dict[str, int] = field(default_factory=dict)
+    #: score → those of the runs in which no sample has it
+    unscored_runs: dict[str, list[str]] = field(default_factory=dict)
     #: of those whose hashes were to be compared, how many have none: flat pictures
     without_hash: int = 0
 
@@ -143,7 +145,7 @@ class _Deciding:
             self._keep("not sampled", f"QUALIFY row_number() OVER (ORDER BY {_ANY}) <= {decision.sample}")
         if self._left == 0:
             raise RecipeError(self._nothing_left(candidates))
-        scores = self._quantiles(), self._without_score()
+        scores = self._quantiles(), *self._without_score()
         return Decided(self._rows, candidates, self._left, self._dropped, *scores, self._without_hash)
 
     def _begin(self) -> int:
@@ -197,7 +199,19 @@ class _Deciding:
         if not candidates:
             return "these runs have kept no sample: there is nothing to select from"
         most = max(self._dropped, key=lambda reason: self._dropped[reason])
-        return f"nothing is left of {candidates:,} samples: '{most}' removed the most ({self._dropped[most]:,})"
+        said = f"nothing is left of {candidates:,} samples: '{most}' removed the most ({self._dropped[most]:,})"
+        return f"{said}{self._worst_clause()}" if most == "where" else said
+
+    def _worst_clause(self) -> str:
+        """Of a `where` with several clauses, the one that alone removes the most."""
+        clauses = self._rows.clauses(self._decision.where or "true")
+        if len(clauses) == 1:
+            return ""
+        alone = {
+            clause: self._count(TABLE, f"status = 'success' AND ({clause}) IS DISTINCT FROM true") for clause in clauses
+        }
+        worst = max(alone, key=lambda clause: alone[clause])
+        return f", and of its clauses {worst} ({alone[worst]:,} by itself)"
 
     def _quantiles(self) -> dict[str, dict[str, dict[str, float]]]:
         """Score → before and after → quantile → value."""
@@ -215,13 +229,20 @@ class _Deciding:
                     found.setdefault(name, {})[when] = named
         return found
 
-    def _without_score(self) -> dict[str, int]:
-        """Samples that have no number for a score: they pass no bound on it."""
-        missing = {
-            name: self._count(TABLE, f"status = 'success' AND {quoted(SCORE_PREFIX + name)} IS NULL")
-            for name in self._rows.scores
-        }
-        return {name: number for name, number in missing.items() if number}
+    def _without_score(self) -> tuple[dict[str, int], dict[str, list[str]]]:
+        """Score → samples that have no number for it, which pass no bound on it; and the runs that have none at all."""
+        names = self._rows.scores
+        counts = "".join(f", count({quoted(SCORE_PREFIX + name)})" for name in names)
+        by_run = self._rows.run(
+            f"SELECT run_number, count(*){counts} FROM {TABLE} WHERE status = 'success' GROUP BY ALL ORDER BY ALL"
+        ).fetchall()
+        missing, unscored = {}, {}
+        for place, name in enumerate(names, 2):
+            if number := sum(row[1] - row[place] for row in by_run):
+                missing[name] = number
+            if runs := [self._rows.runs[row[0]] for row in by_run if not row[place]]:
+                unscored[name] = runs
+        return missing, unscored
 
 
 #: the best first; of equals, any, but always the same

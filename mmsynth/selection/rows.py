@@ -6,6 +6,7 @@ number counts as none. Knows SQL and parquet; does not know what is decided.
 """
 
 import difflib
+import json
 import re
 import tempfile
 from collections.abc import Sequence
@@ -150,6 +151,21 @@ class Rows:
                 raise RecipeError(f"{what}: '{expression}' must be one expression")
         self.run(f"SELECT ({expression}) FROM {TABLE} LIMIT 0")
 
+    def clauses(self, expression: str) -> list[str]:
+        """The parts of an expression that are joined by AND, as DuckDB writes them."""
+        selecting = f"SELECT 1 FROM {TABLE} WHERE "
+        parsed = json.loads(self._one_value("SELECT json_serialize_sql(?)", f"{selecting}({expression})"))
+        query = parsed["statements"][0]["node"]
+        found = []
+        for clause in _joined_by_and(query["where_clause"]):
+            query["where_clause"] = clause
+            found.append(self._one_value("SELECT json_deserialize_sql(?)", json.dumps(parsed)).removeprefix(selecting))
+        return found
+
+    def _one_value(self, sql: str, parameter: str) -> str:
+        ((value,),) = self.run(sql, [parameter]).fetchall()
+        return str(value)
+
     def _unknown_name(self, error: Exception) -> str:
         if table := _UNKNOWN_TABLE.search(str(error)):
             return f"there is no table '{table[1] or table[2]}': there is {TABLE}, with {', '.join(self.columns)}"
@@ -159,13 +175,22 @@ class Rows:
         name = match[1] or match[2]
         there = f"there is no column '{name}' in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
         score = name.removeprefix(SCORE_PREFIX)
-        if maker := _filter_that_scores(score):
-            return f"{there}. The filter '{maker}' gives this score: mmsynth filter {self.runs[0]} OUT --filter {maker}"
-        named = _filters_with_a_name()
-        if not named or difflib.get_close_matches(name, self.columns, 1):
+        if _filter_that_scores(score) is None and difflib.get_close_matches(name, self.columns, 1):
             return there
-        command = f"mmsynth filter {self.runs[0]} OUT --filter {named[-1]} --set name={score}"
-        return f"{there}. Each of the filters {', '.join(named)} gives a score of any name: {command} and its model"
+        how = how_to_score(self.runs[0], score)
+        return f"{there}. {how}" if how else there
+
+
+def how_to_score(run: str, score: str) -> str:
+    """A sentence with the command that gives a run's samples this score; nothing where no filter could."""
+    command = f"mmsynth filter {run} OUT --filter"
+    if maker := _filter_that_scores(score):
+        return f"The filter '{maker}' gives this score: {command} {maker}"
+    named = _filters_with_a_name()
+    if not named:
+        return ""
+    answer = f"Each of the filters {', '.join(named)} gives a score of any name"
+    return f"{answer}: {command} {named[-1]} --set name={score} and its model"
 
 
 def _filter_that_scores(score: str) -> str | None:
@@ -187,6 +212,12 @@ def _filters_with_a_name() -> list[str]:
             if "name" in registry.load("filter", name).model_fields:
                 found.append(name)
     return sorted(found)
+
+
+def _joined_by_and(node: dict[str, Any]) -> list[dict[str, Any]]:
+    if node["type"] != "CONJUNCTION_AND":
+        return [node]
+    return [part for child in node["children"] for part in _joined_by_and(child)]
 
 
 def quoted(name: str) -> str:

@@ -152,6 +152,7 @@ class Selection(Source, Decision):
             "kept": decided.kept,
             "dropped": decided.dropped,
             "without_score": decided.without_score,
+            "unscored_runs": {name: without_secrets(runs) for name, runs in decided.unscored_runs.items()},
             "without_hash": decided.without_hash,
             **({} if self.caption_mix is None else {"caption_kept": self._kept_captions(folder)}),
             "quantiles": decided.quantiles,

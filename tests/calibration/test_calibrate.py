@@ -1,6 +1,7 @@
 """calibrate: what it predicts of a threshold is what planted mismatches show."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -73,6 +74,40 @@ def test_the_precision_it_predicts_is_that_of_the_planted_truth(
     chosen = found.threshold_for(0.97)
     assert chosen is not None
     assert good[pairs >= chosen].mean() >= 0.94
+
+
+@pytest.mark.parametrize("n", [60, 200])
+def test_of_few_pairs_the_intervals_hold_the_truth_and_say_that_it_is_not_known_closely(
+    n: int, scores: tuple[np.ndarray, np.ndarray, np.ndarray]
+) -> None:
+    own, swapped, mismatched = scores
+    rng = np.random.default_rng(5)
+    noise, precision = [], []
+    for _ in range(12):
+        good = rng.random(n) >= 0.2
+        pairs = np.where(good, rng.choice(own, n), rng.choice(swapped, n))
+        found = calibrated(pairs, rng.choice(mismatched, n), resamples=60)
+        low, high = found.noise_interval
+        noise.append((low <= 1 - good.mean() <= high, found.noise - 1 + good.mean()))
+        chosen = found.threshold_for(0.95)
+        assert chosen is not None
+        low, high = found.at(chosen)["precision_interval"]
+        precision.append((low <= good[pairs >= chosen].mean() <= high, high - low))
+    assert np.mean([inside for inside, _ in noise]) >= 0.9
+    assert np.mean([inside for inside, _ in precision]) >= 0.8
+    assert abs(np.mean([too_much for _, too_much in noise])) < 0.03
+    assert np.median([width for _, width in precision]) > 0.03
+
+
+def test_pairs_of_which_none_is_seen_to_be_mismatched_may_have_a_few_and_the_threshold_is_among_them() -> None:
+    rng = np.random.default_rng(1)
+    found = calibrated(rng.uniform(0.6, 0.9, 300), rng.uniform(-0.2, 0.2, 300), resamples=100)
+    assert found.noise == 0
+    assert 1 / 300 <= found.noise_interval[1] <= 5 / 300
+    threshold = found.threshold_for(0.95)
+    assert threshold is not None
+    assert 0.59 < threshold < 0.61
+    assert found.at(threshold)["kept"] == 1
 
 
 def normal(share: float, apart: float, n: int = 3000, seed: int = 0) -> tuple[Calibration, np.ndarray, np.ndarray]:
@@ -168,7 +203,7 @@ def test_the_command_tells_writes_and_draws(tmp_path: Path, capsys: pytest.Captu
     told = " ".join(capsys.readouterr().out.split())
     assert "at most about" in told
     assert "of the pairs are mismatched themselves" in told
-    assert "for a precision of 0.9: --where" in told
+    assert re.search(r"for a precision of 0.9 \(0\.\d+ to \d\.\d+\): --where", told)
     written = json.loads((tmp_path / "out/calibration.json").read_text())
     assert written["chosen"]["precision"] >= 0.9
     kept = (

@@ -233,6 +233,10 @@ def test_a_query_gives_a_table_csv_or_json(pairs: Path, capsys: pytest.CaptureFi
             {"where": "clip > 0.28", "top": 0.0, "by": "clip"},
             "nothing is left of 30 samples: 'where' removed the most \\(29\\)",
         ),
+        (
+            {"where": "clip >= 0.1 and (caption_words > 99 and key <> 'k001')"},
+            r"'where' removed the most \(30\), and of its clauses \(caption_words > 99\) \(30 by itself\)",
+        ),
     ],
 )
 def test_what_cannot_be_decided_says_why(pairs: Path, tmp_path: Path, decision: dict[str, Any], message: str) -> None:
@@ -284,6 +288,18 @@ def test_a_score_that_is_no_number_passes_no_bound_and_is_counted(tmp_path: Path
         decided = Decision(where=bound).decide(Rows([pairs]))
         assert (decided.kept, decided.without_score) == (4, {"clip": 2})
     assert Decision(top=1.0, by="clip").decide(Rows([pairs])).dropped == {"without clip": 2}
+
+
+def test_of_several_runs_the_one_without_the_score_is_named_with_the_command_that_gives_it(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = write_run(tmp_path / "plain", photo_samples(5))
+    assert run(["select", str(pairs), str(plain), str(tmp_path / "out"), "--where", "clip >= 0.1"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"no sample of {plain} has the score clip." in told
+    assert f"mmsynth filter {plain} OUT --filter clip" in told
+    about = json.loads((tmp_path / "out/selection.json").read_text())
+    assert (about["without_score"], about["unscored_runs"]) == ({"clip": 5}, {"clip": [str(plain)]})
 
 
 def test_a_folder_without_a_run_or_without_shards_says_so(tmp_path: Path) -> None:
