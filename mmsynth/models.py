@@ -4,8 +4,12 @@ Importing this loads no torch. Loading weights is each stage's own business, wit
 """
 
 import hashlib
+import importlib
 import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,6 +70,25 @@ def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> M
             f"{first_line} (check the name, the network and HF_TOKEN, or use a local folder or 'nano')"
         ) from error
     return ModelFiles(model, Path(folder), Path(folder).name)
+
+
+@contextmanager
+def loading_quietly(*libraries: str) -> Iterator[None]:
+    """Without the bars of `libraries` (transformers, diffusers) and without what they or their imports deprecate.
+
+    The weights are on disk already, and a bar within ours tears it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        bars = [importlib.import_module(f"{name}.utils.logging") for name in libraries]
+        shown = [bar for bar in bars if bar.is_progress_bar_enabled()]
+        for bar in shown:
+            bar.disable_progress_bar()
+        try:
+            yield
+        finally:
+            for bar in shown:
+                bar.enable_progress_bar()
 
 
 def tell_of_nano(stage: str, real: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsynth.errors import ModelError, PluginError
-from mmsynth.models import ModelFiles, find_model
+from mmsynth.models import ModelFiles, find_model, loading_quietly
 from mmsynth_captioners.prompting import Prompts, prompts_for
 from mmsynth_captioners.sampling import PromptColumns, RepetitionPenalty, TokenChoice
 
@@ -74,6 +74,7 @@ def _model_class(found: ModelFiles, trust_remote_code: bool) -> Any:
     return AutoModelForImageTextToText
 
 
+@loading_quietly("transformers")
 def load_checkpoint(found: ModelFiles, device: str, dtype: "torch.dtype", trust_remote_code: bool) -> tuple[Any, Any]:
     """The model on `device`, cast once to `dtype`, and its processor. Raises ModelError."""
     from transformers import AutoProcessor

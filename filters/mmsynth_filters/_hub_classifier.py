@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from mmsynth.errors import ModelError, PluginError
-from mmsynth.models import ModelFiles, find_model
+from mmsynth.models import ModelFiles, find_model, loading_quietly
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +44,7 @@ def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequen
 class HubClassifier:
     """A classifier on its device, in its dtype, with its processor or tokenizer."""
 
+    @loading_quietly("transformers")
     def __init__(self, kind: Kind, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
         import transformers
 

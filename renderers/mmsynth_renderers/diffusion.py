@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from mmsynth.errors import ModelError, PluginError, RecipeError, SampleError
 from mmsynth.image import Image
-from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype, tell_of_nano
+from mmsynth.models import ModelFiles, ModelInfo, loading_quietly, resolve_dtype, tell_of_nano
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Renderer
 from mmsynth_renderers.pipeline_files import find_pipeline
@@ -187,6 +187,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(before)
 
 
+@loading_quietly("transformers", "diffusers")
 def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
     import diffusers
     from safetensors import SafetensorError
