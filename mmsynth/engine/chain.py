@@ -10,6 +10,7 @@ holds, and goes on beside the next batch; one hanging sample of a batch of 32 co
 hangs without giving Python back stops the process, and so does a source that hangs: nothing here can end those.
 """
 
+import gc
 import logging
 import sys
 import traceback
@@ -217,15 +218,21 @@ def _check_image(item: Item) -> Item:
     return item
 
 
+#: what libraries say in a RuntimeError of another kind than torch's own
+_NO_MEMORY = ("out of memory", "can't allocate memory", "CUDNN_STATUS_NOT_SUPPORTED", "PT_DEVMEM Allocation failed")
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError):
         return True
-    if "torch" not in sys.modules:
+    torch = sys.modules.get("torch")  # where nobody has loaded it, nothing is on a device
+    if torch is None or not isinstance(error, RuntimeError):
         return False
-    import torch
-    from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
-
-    found = isinstance(error, torch.OutOfMemoryError) or bool(should_reduce_batch_size(error))
+    found = isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _NO_MEMORY)
     if found:
-        clear_device_cache(garbage_collection=True)
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.xpu.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
     return found

@@ -5,21 +5,37 @@ import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from pydantic import PrivateAttr
 
 from mmsynth.sample import Result, Sample
 from mmsynth.stage import Captioner
 
 
 class NeedsSmallBatches(Captioner):
-    """Runs out of memory, as torch says it, on batches of more than `most`."""
+    """Runs out of memory, as Python or (`said`) torch says it, on batches of more than `most`."""
 
     most: int = 2
+    said: str = ""
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         if len(batch) > self.most:
-            raise MemoryError("no room for so many")
+            raise RuntimeError(self.said) if self.said else MemoryError("no room for so many")
         return [sample.with_caption("fits") for sample in batch]
+
+
+class RaisesThis(Captioner):
+    """Raises one error, whatever it gets."""
+
+    _error: Exception = PrivateAttr(default_factory=RuntimeError)
+
+    def of(self, error: Exception) -> Self:
+        self._error = error
+        return self
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        raise self._error
 
 
 class Slow(Captioner):

@@ -19,7 +19,7 @@ from mmsynth.shards.files import sealed
 from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, photo_samples
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import digests, members, records, rows, shard_digests
-from tests.engine.stages import Dies, DiesLoading, NeedsSmallBatches, Slow
+from tests.engine.stages import Dies, DiesLoading, NeedsSmallBatches, RaisesThis, Slow
 
 
 def pipeline(n: int = 23, **source: object) -> Pipeline:
@@ -171,6 +171,26 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(tmp_path: Path) -> Non
     report = mm.source(Gradients()).caption(NeedsSmallBatches(batch_size=16, most=3)).write(tmp_path / "out")
     assert report.kept == 23
     assert report.failed == {}
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), RuntimeError(ValueError("broken")), RuntimeError()])
+def test_what_a_stage_raises_is_its_samples_failure_also_where_torch_is_and_accelerate_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
+) -> None:
+    pytest.importorskip("torch")
+    for name in ("accelerate", "accelerate.utils.memory"):
+        monkeypatch.setitem(sys.modules, name, None)  # the extra `clip` does not bring it
+    report = mm.source(Gradients()).caption(RaisesThis().of(error)).write(tmp_path / "out")
+    assert report.failed == {"RuntimeError": 23}
+
+
+@pytest.mark.parametrize(
+    "said", ["CUDA out of memory. Tried to allocate 2 GB", "DefaultCPUAllocator: can't allocate memory"]
+)
+def test_out_of_memory_as_torch_says_it_halves_the_batch(tmp_path: Path, said: str) -> None:
+    pytest.importorskip("torch")
+    stage = NeedsSmallBatches(batch_size=16, most=3, said=said)
+    assert mm.source(Gradients()).caption(stage).write(tmp_path / "out").kept == 23
 
 
 def test_progress_counts_every_row(tmp_path: Path) -> None:
