@@ -22,6 +22,8 @@ from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import MMSynthError, WorkerError
 
 _ROWS_PER_MESSAGE = 16
+#: processes that may die, one after another in one worker's place, before one has loaded its models
+_MOST_FALSE_STARTS = 3
 
 
 def run_in_workers(job: Job, blocks: Iterator[Block], workers: int, device: str, watcher: Watcher) -> None:
@@ -45,6 +47,8 @@ class _Worker:
 
     def __init__(self, job: Job, device: str, threads: int) -> None:
         self._arguments = (job, device, threads)
+        #: processes that have died one after another while they loaded their models
+        self.false_starts = 0
         self.start()
 
     def start(self) -> None:
@@ -107,6 +111,7 @@ class _Coordinator:
             return
         if kind == "asks":
             worker.is_ready = worker.asks = True
+            worker.false_starts = 0
         elif kind == "rows":
             for status, n in value.items():
                 worker.rows[status] += n
@@ -123,10 +128,12 @@ class _Coordinator:
         """It has died: its blocks are done by others, and another process takes its place."""
         worker.process.join()
         code = worker.process.exitcode
-        if not worker.is_ready:
+        worker.false_starts += not worker.is_ready
+        if worker.false_starts >= _MOST_FALSE_STARTS:
             raise WorkerError(
-                f"a worker process died with exit code {code} while it loaded its models (killed, or out "
-                "of memory?); what is committed is kept, and the same command goes on from there"
+                f"{worker.false_starts} worker processes died, one after another, while they loaded their models (exit "
+                f"code {code}: killed, or out of memory?); what is committed is kept, and the same command goes on "
+                "from there"
             )
         for status, n in worker.rows.items():
             self._watcher.rows(status, -n)

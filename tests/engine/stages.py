@@ -59,6 +59,29 @@ class DiesLoading(Captioner):
         return list(batch)
 
 
+class DiesLoadingAgain(Captioner):
+    """Slow; kills its process on the sample `on` once, and so many times more where its successors load their models."""
+
+    on: str
+    times: int
+    folder: str
+
+    def setup(self, device: str) -> None:
+        if (Path(self.folder) / "died").exists() and self._counted("loading") <= self.times:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        if any(sample.key == self.on for sample in batch) and self._counted("died") == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.01 * len(batch))
+        return [sample.with_caption("alive") for sample in batch]
+
+    def _counted(self, name: str) -> int:
+        with (Path(self.folder) / name).open("a") as file:
+            file.write(".")
+            return file.tell()
+
+
 class Dies(Captioner):
     """Kills its own process on the sample `on`, for as long as there are files in a folder; takes one each time."""
 

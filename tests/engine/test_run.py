@@ -19,7 +19,7 @@ from mmsynth.shards.files import sealed
 from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, photo_samples
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import digests, members, records, rows, shard_digests
-from tests.engine.stages import Dies, DiesLoading, NeedsSmallBatches, RaisesThis, Slow
+from tests.engine.stages import Dies, DiesLoading, DiesLoadingAgain, NeedsSmallBatches, RaisesThis, Slow
 
 
 def pipeline(n: int = 23, **source: object) -> Pipeline:
@@ -244,8 +244,18 @@ def test_a_block_that_three_workers_die_of_is_set_aside_and_the_run_can_go_on(tm
 
 
 def test_a_worker_that_cannot_start_is_an_error_and_not_tried_for_ever(tmp_path: Path) -> None:
-    with pytest.raises(WorkerError, match="while it loaded its models"):
+    with pytest.raises(WorkerError, match="while they loaded their models"):
         mm.source(Gradients()).caption(DiesLoading()).write(tmp_path / "out", workers=2)
+
+
+def test_a_workers_successor_that_dies_while_it_loads_is_replaced_too_but_not_for_ever(tmp_path: Path) -> None:
+    stage = DiesLoadingAgain(on="photo-004", times=2, folder=str(tmp_path))
+    report = mm.source(Gradients()).caption(stage).write(tmp_path / "out", samples_per_shard=3, workers=2)
+    assert report.kept == 23
+    (tmp_path / "other").mkdir()
+    stage = DiesLoadingAgain(on="photo-004", times=99, folder=str(tmp_path / "other"))
+    with pytest.raises(WorkerError, match="3 worker processes died.*while they loaded their models"):
+        mm.source(Gradients(n=5000)).caption(stage).write(tmp_path / "third", samples_per_shard=3, workers=2)
 
 
 _SCRIPT = """
