@@ -12,7 +12,7 @@ from mmsynth.errors import OutputError
 from tests.engine.run_files import digests, rows
 from tests.faults import bits, disk, hostile_images, hostile_tables, hostile_tars, kill, misbehaving, shim, signals
 from tests.faults.stages import Hangs, Inputs, plain
-from tests.faults.trial import Figure, Trial, finished, start, wait_for
+from tests.faults.trial import Figure, Trial, finished, on_ray, start, wait_for
 from tests.faults.tries import Tries
 
 
@@ -34,6 +34,15 @@ def test_killed_at_a_random_moment_and_resumed_it_is_as_if_it_had_not_been(trial
 def test_killed_among_workers(tmp_path: Path) -> None:
     trial = Trial(tmp_path, "2 workers")
     assert [kill.killed(trial, victim, random.Random(3)) for victim in ("the main process", "a worker")] == ["", ""]
+
+
+def test_killed_among_the_actors_of_a_cluster(tmp_path: Path) -> None:
+    told = Counter[str]()
+    with on_ray() as executors:
+        if "Ray" in executors:
+            trial = Trial(tmp_path, "Ray", executors=executors)
+            assert kill.killed(trial, "a worker", random.Random(3), told) == ""
+            assert told["killed before it was done"] == 1, "an actor at work was found"
 
 
 @pytest.mark.parametrize(("place", "number"), [("prepare", SIGINT), ("write", SIGTERM), ("finish", SIGINT)])

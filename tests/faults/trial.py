@@ -152,8 +152,9 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def _is_actor(process: psutil.Process) -> bool:
+    """By the title that Ray gives it: its class, or while it does a block that block's name."""
     try:
-        return any(word.startswith("ray::_Actor") for word in process.cmdline())
+        return any(word.startswith(("ray::_Actor", "ray::block ")) for word in process.cmdline())
     except psutil.Error:
         return False
 
