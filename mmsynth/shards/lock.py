@@ -21,16 +21,22 @@ from mmsynth.shards.storage import LocalStorage, Storage
 
 _RENEWED_EVERY_S = 20.0
 _STALE_AFTER_S = 60.0
+#: a file system has no lock, so who has written its name looks again after this time whether it still stands there
+_SETTLES_S = 1.0
 NAME = ".lock"
+_OF_RANKS = f"{NAME}-rank"
 
 
 @contextmanager
 def locked(storage: Storage, rank: int | None = None) -> Iterator[None]:
-    """Hold the folder; a rank of a launched run holds it together with the other ranks. Raises OutputError."""
+    """Hold the folder; a rank of a launched run holds it together with the other ranks. Raises OutputError.
+
+    Who is the last to leave removes what those left who died.
+    """
     # a rank's lock keeps out the same rank of another launch; the shared one keeps out runs that are not launched
-    names = [(NAME, rank is not None)] + ([(f"{NAME}-rank{rank}", False)] if rank is not None else [])
+    names = [(NAME, rank is not None)] + ([(f"{_OF_RANKS}{rank}", False)] if rank is not None else [])
     if isinstance(storage, LocalStorage):
-        with _local(storage.path, names):
+        with _local(storage, names):
             yield
     else:
         with _renewed(storage, names[-1][0]):
@@ -38,7 +44,8 @@ def locked(storage: Storage, rank: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _local(folder: Path, names: list[tuple[str, bool]]) -> Iterator[None]:
+def _local(storage: LocalStorage, names: list[tuple[str, bool]]) -> Iterator[None]:
+    folder = storage.path
     files: list[IO[str]] = []
     try:
         try:
@@ -51,8 +58,17 @@ def _local(folder: Path, names: list[tuple[str, bool]]) -> Iterator[None]:
         for file, (name, is_shared) in zip(files, names, strict=False):
             # the last of those who share it takes it away
             if not is_shared or _take(file, is_shared=False):
+                if name == NAME:
+                    _clear(storage)
                 (folder / name).unlink(missing_ok=True)
             file.close()
+
+
+def _clear(storage: LocalStorage) -> None:
+    """Remove what dead ranks left. Whoever comes is kept out meanwhile."""
+    storage.clear()
+    for path in storage.path.glob(f"{_OF_RANKS}*"):
+        path.unlink(missing_ok=True)
 
 
 def _lock(path: Path, is_shared: bool) -> IO[str]:
@@ -87,11 +103,13 @@ def _take(file: IO[str], is_shared: bool) -> bool:
 
 @contextmanager
 def _renewed(storage: Storage, name: str) -> Iterator[None]:
-    there = _read(storage, name)
-    if there and time.time() - float(there.get("renewed", 0)) < _STALE_AFTER_S and not _is_dead(there):
-        raise OutputError(f"{_who(json.dumps(there))} is writing to {storage.shown}")
+    for other in storage.names():
+        # ranks share the folder with one another, and with nobody else
+        if other in (NAME, name) or (name == NAME and other.startswith(_OF_RANKS)):
+            _pass(storage, other)
     mine = {**_myself(), "token": secrets.token_hex(8)}
     _renew(storage, name, mine)
+    time.sleep(_SETTLES_S)
     if (_read(storage, name) or {}).get("token") != mine["token"]:
         raise OutputError(f"another mmsynth run has just begun to write to {storage.shown}")
     ended = threading.Event()
@@ -103,6 +121,14 @@ def _renewed(storage: Storage, name: str) -> Iterator[None]:
         ended.set()
         thread.join()
         storage.remove(name)
+
+
+def _pass(storage: Storage, name: str) -> None:
+    """Take a lock away that is nobody's any more. Raises OutputError where it is somebody's."""
+    there = _read(storage, name)
+    if there and time.time() - float(there.get("renewed", 0)) < _STALE_AFTER_S and not _is_dead(there):
+        raise OutputError(f"{_who(json.dumps(there))} is writing to {storage.shown}")
+    storage.remove(name)
 
 
 def _keep_renewing(storage: Storage, name: str, mine: dict[str, Any], ended: threading.Event) -> None:

@@ -117,6 +117,34 @@ def test_ranks_share_a_folder_and_keep_other_runs_out(tmp_path: Path, monkeypatc
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_what_killed_ranks_left_is_gone_when_the_last_rank_ends_or_a_run_without_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    left = (".lock", ".lock-rank1", ".lock-rank5", ".run.json.0badcafe.part", ".00001.tar.0badcafe.part")
+    for ranks in ((0, 1), (None,)):
+        out.mkdir(exist_ok=True)
+        for name in left:
+            (out / name).touch()
+        for number in ranks:
+            if number is None:
+                monkeypatch.delenv("WORLD_SIZE")
+            else:
+                as_rank(monkeypatch, number, 2)
+            made().write(out, samples_per_shard=3)
+        assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_other_ranks_are_still_writing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    with locked(storage_at(out), rank=1):
+        (out / ".index.json.0badcafe.part").touch()
+        as_rank(monkeypatch, 0, 2)
+        made().write(out, samples_per_shard=3)
+        left = {path.name for path in out.iterdir() if path.name.startswith(".")}
+        assert left == {".lock", ".lock-rank1", ".index.json.0badcafe.part"}
+
+
 def test_workers_and_ranks_do_not_go_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_rank(monkeypatch, 0, 2)
     with pytest.raises(RecipeError, match="2 ranks are launched already: workers must be 1, got 2"):

@@ -254,7 +254,7 @@ def test_a_workers_successor_that_dies_while_it_loads_is_replaced_too_but_not_fo
     assert report.kept == 23
     (tmp_path / "other").mkdir()
     stage = DiesLoadingAgain(on="photo-004", times=99, folder=str(tmp_path / "other"))
-    with pytest.raises(WorkerError, match="3 worker processes died.*while they loaded their models"):
+    with pytest.raises(WorkerError, match=r"3 worker processes died.*while they loaded their models"):
         mm.source(Gradients(n=5000)).caption(stage).write(tmp_path / "third", samples_per_shard=3, workers=2)
 
 

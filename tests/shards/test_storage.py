@@ -1,5 +1,6 @@
 """Runs on a URL promise what runs in a folder do: here on a real S3 server, and on one that fails."""
 
+import contextlib
 import functools
 import json
 import threading
@@ -194,6 +195,53 @@ def test_a_second_run_on_a_url_is_refused_and_told_whose_it_is_until_it_is_stale
             made().write(f"{BUCKET}/run", samples_per_shard=5)
         monkeypatch.setattr("mmsynth.shards.lock._STALE_AFTER_S", -1.0)
         assert made().write(f"{BUCKET}/run", samples_per_shard=5).kept == 22
+
+
+def test_ranks_share_a_url_and_keep_other_runs_out(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = storage_at(f"{BUCKET}/run")
+    with locked(storage, rank=0), locked(storage, rank=1):
+        with pytest.raises(OutputError, match="another mmsynth run"), locked(storage):
+            pass
+        with pytest.raises(OutputError, match="another mmsynth run"), locked(storage, rank=1):
+            pass
+    with locked(storage), pytest.raises(OutputError, match="another mmsynth run"), locked(storage, rank=0):
+        pass
+    storage.system.pipe(f"{BUCKET}/run/.lock-rank3", b'{"renewed": 0}')
+    with locked(storage):
+        assert storage.names() == [".lock"], "what is stale is taken away"
+    assert storage.names() == []
+
+
+def test_of_two_runs_that_begin_on_a_url_at_the_same_time_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmsynth.shards import lock
+
+    write, other_has_looked, one_has_written = lock._renew, threading.Event(), threading.Event()
+
+    def write_in_turn(*arguments: Any) -> None:
+        """Both have looked before one writes, and the other writes after it."""
+        if threading.current_thread().name == "other":
+            other_has_looked.set()
+            one_has_written.wait(10)
+            write(*arguments)
+        else:
+            other_has_looked.wait(10)
+            write(*arguments)
+            one_has_written.set()
+
+    monkeypatch.setattr(lock, "_renew", write_in_turn)
+    held = []
+
+    def hold() -> None:
+        with contextlib.suppress(OutputError), locked(storage_at("memory://bucket/at-once")):
+            held.append(threading.current_thread().name)
+            threading.Event().wait(2)
+
+    threads = [threading.Thread(target=hold, name=name) for name in ("one", "other")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert held == ["other"]
 
 
 def test_the_lock_on_a_url_is_renewed(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
