@@ -16,6 +16,8 @@ from mmsynth.shards.files import flush_folder, remove_parts, whole_file
 from mmsynth.sources.locations import filesystem, is_remote, one_line, shown
 
 _COPIED_AT_ONCE = 1 << 20
+#: on Linux, this process's open files by their numbers
+_OPEN_FILES = Path("/proc/self/fd")
 
 
 class Storage(Protocol):
@@ -126,11 +128,11 @@ class RemoteStorage:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        with tempfile.NamedTemporaryFile(prefix="mmsynth-", suffix=f"-{name}") as file:
-            yield cast(IO[bytes], file)
+        with _local_file(name) as (file, path):
+            yield file
             file.flush()
             with self._errors("write to"):
-                self.system.put_file(file.name, self._at(name))
+                self.system.put_file(path, self._at(name))
 
     def remove(self, name: str) -> None:
         with self._errors("remove from"), suppress(FileNotFoundError):
@@ -166,6 +168,18 @@ class RemoteStorage:
             raise
         except Exception as error:
             raise OutputError(f"cannot {what} {self.shown}: {one_line(error)}") from error
+
+
+@contextmanager
+def _local_file(name: str) -> Iterator[tuple[IO[bytes], str]]:
+    """A file to write, and where to read it meanwhile. Without a name where the system can open it by its number: so
+    none is left of a process that is killed."""
+    if _OPEN_FILES.is_dir():
+        with tempfile.TemporaryFile() as file:
+            yield file, str(_OPEN_FILES / str(file.fileno()))
+    else:
+        with tempfile.NamedTemporaryFile(prefix="mmsynth-", suffix=f"-{name}") as named:
+            yield cast(IO[bytes], named), named.name
 
 
 def local_path(place: Storage) -> Path:

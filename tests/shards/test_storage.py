@@ -3,6 +3,10 @@
 import contextlib
 import functools
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,6 +143,41 @@ def test_an_upload_that_is_cut_short_leaves_nothing_and_the_run_goes_on(
     assert made().write(f"{BUCKET}/run", samples_per_shard=5).already == 10
     made().write(tmp_path / "local", samples_per_shard=5)
     assert fetched(system, f"{BUCKET}/run", tmp_path / "s3") == shard_digests(tmp_path / "local")
+
+
+_WRITES_ON = """
+import sys, time
+from mmsynth.shards.storage import storage_at
+
+with storage_at("memory://bucket/run").writing("00000.tar") as file:
+    file.write(bytes(1 << 20))
+    file.flush()
+    print("written", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_is_killed_leaves_no_half_file_on_this_machine(tmp_path: Path, number: signal.Signals) -> None:
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", _WRITES_ON], env=env, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"written\n"
+        process.send_signal(number)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_the_system_cannot_open_a_file_by_its_number_it_is_uploaded_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsynth.shards.storage._OPEN_FILES", tmp_path / "none")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    storage = storage_at("memory://bucket/by-name")
+    with storage.writing("a.txt") as file:
+        file.write(b"words")
+        assert len(list(tmp_path.iterdir())) == 1
+    assert storage.read_all(["a.txt"]) == {"a.txt": b"words"}
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_large_upload_that_is_cut_between_its_parts_leaves_no_object(
