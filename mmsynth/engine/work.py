@@ -12,7 +12,7 @@ from mmsynth.engine.flow import Behind, InBackground
 from mmsynth.engine.items import Block, Edge, Flow, Status, item_from
 from mmsynth.engine.patience import thread_pools
 from mmsynth.recipe import Out
-from mmsynth.shards.storage import storage_at
+from mmsynth.shards.storage import storage_at, written_to
 from mmsynth.shards.writer import ShardWriter
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
@@ -110,21 +110,26 @@ class Writing:
         self._writer: ShardWriter | None = None
 
     def take(self, entry: Flow) -> None:
-        if isinstance(entry, Edge):
-            self._edge(entry)
-        else:
-            assert self._writer is not None, "items stand between a block's edges"
-            self._writer.add(entry)
+        with written_to(self._storage.shown):
+            stats = self._write(entry)
+        if not isinstance(entry, Edge):
             self._watcher.rows(entry.status)
+        elif stats is not None:
+            self._watcher.committed(entry.block.index, stats)
 
     def abandon(self) -> None:
         if self._writer is not None:
             self._writer.abandon()
 
-    def _edge(self, edge: Edge) -> None:
-        if not edge.is_end:
-            self._writer = ShardWriter(self._storage, edge.block, self._scores, self._models)
+    def _write(self, entry: Flow) -> dict[str, Any] | None:
+        """Gives the stats of the block that this commits, if it does."""
+        if not isinstance(entry, Edge):
+            assert self._writer is not None, "items stand between a block's edges"
+            self._writer.add(entry)
+        elif not entry.is_end:
+            self._writer = ShardWriter(self._storage, entry.block, self._scores, self._models)
         elif self._writer is not None:
             stats = self._writer.commit()
             self._writer = None
-            self._watcher.committed(edge.block.index, stats)
+            return stats
+        return None

@@ -76,20 +76,26 @@ class LocalStorage:
     def open(self, name: str) -> IO[bytes]:
         return (self.path / name).open("rb")
 
-    def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        return whole_file(self.path / name)
+    @contextmanager
+    def writing(self, name: str) -> Iterator[IO[bytes]]:
+        with written_to(self.shown), whole_file(self.path / name) as file:
+            yield file
 
     def remove(self, name: str) -> None:
-        (self.path / name).unlink(missing_ok=True)
+        with written_to(self.shown):
+            (self.path / name).unlink(missing_ok=True)
 
     def make(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True)
+        with written_to(self.shown):
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def clear(self, share: tuple[int, int] | None = None) -> None:
-        remove_parts(self.path, share)
+        with written_to(self.shown):
+            remove_parts(self.path, share)
 
     def settle(self) -> None:
-        flush_folder(self.path)
+        with written_to(self.shown):
+            flush_folder(self.path)
 
     @contextmanager
     def in_folder(self) -> Iterator[Path]:
@@ -168,6 +174,18 @@ class RemoteStorage:
             raise
         except Exception as error:
             raise OutputError(f"cannot {what} {self.shown}: {one_line(error)}") from error
+
+
+@contextmanager
+def written_to(shown: str) -> Iterator[None]:
+    """What the system says while something is written there, as OutputError; our own interruption passes through."""
+    try:
+        yield
+    except InterruptedError:
+        raise
+    except OSError as error:
+        said = f"cannot write to {shown}: {error.strerror or error}"
+        raise OutputError(f"{said}; what is committed is kept, and the same command goes on from there") from error
 
 
 @contextmanager

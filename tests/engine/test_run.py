@@ -1,5 +1,6 @@
 """What a run promises: every input a row, order kept, the same output however it is run and interrupted."""
 
+import errno
 import json
 import os
 import shutil
@@ -351,6 +352,19 @@ def test_max_failures_counts_what_earlier_runs_did(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(TooManyFailures, match="5 of 23"):
             pipeline(broken=(1, 2, 3, 4, 5)).write(tmp_path / "out", max_failures=0.1)
+
+
+@pytest.mark.parametrize("place", ["mmsynth.shards.files.flush_to_disk", "mmsynth.shards.writer.ShardWriter.add"])
+def test_a_disk_that_is_full_is_one_clear_error_and_no_bug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(place, full)
+    with pytest.raises(OutputError, match=r"cannot write to .*out: No space left on device"):
+        pipeline().write(tmp_path / "out")
+    assert list((tmp_path / "out").glob("*.part")) == []
 
 
 def test_an_output_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:

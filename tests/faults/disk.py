@@ -61,7 +61,7 @@ def filled(trial: Trial, resize: Callable[[str], None], size: str) -> str:
     resize(f"size={size}")
     code, said = finished(trial.start())
     resize("size=16m")
-    if code <= 0 or "No space left" not in said:
+    if code != 6 or "error: cannot write to" not in said or "No space left" not in said:
         return f"{size}: ended with {code}: {said}"
     return trial.resumed()
 
