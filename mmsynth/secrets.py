@@ -10,7 +10,11 @@ _USER = re.compile(r"(?<=://)[^/?#\s]*@")
 #: values in a URL's query: signatures, tokens
 _SIGNED = re.compile(r"([?&][\w.-]*(?:sig|signature|token|secret|password|credential|key|auth)[\w.-]*=)[^&#\s]+", re.I)
 #: parameters whose whole value is secret
-_NAMES = re.compile(r"(?:^|_)(?:secret|password|token|api_?key|credentials|storage_options)$", re.I)
+_NAMES = re.compile(
+    r"(?:^|_)(?:secret|passw(?:or)?d|passphrase|token|auth|authorization|credentials?|storage_options"
+    r"|(?:api|access|private|account)_?keys?)$",
+    re.I,
+)
 
 #: tokens by their form: Hugging Face, OpenAI, GitHub, AWS
 _TOKENS = re.compile(r"\b(?:hf_[A-Za-z]{30,}|sk-[\w-]{32,}|gh[opsu]_[0-9A-Za-z]{36}|AKIA[0-9A-Z]{16})")
@@ -23,6 +27,7 @@ _SHORTEST = 8
 def without_secrets(value: Any) -> Any:
     """`value` (JSON) without what is in it of passwords, tokens and signatures."""
     if isinstance(value, str):
+        value = _TOKENS.sub("…", value)
         return _SIGNED.sub(r"\1", _USER.sub("", value)) if "://" in value else value
     if isinstance(value, Mapping):
         return {name: _of_parameter(name, item) for name, item in value.items()}
@@ -32,13 +37,20 @@ def without_secrets(value: Any) -> Any:
 
 
 def _of_parameter(name: Any, value: Any) -> Any:
-    is_secret = isinstance(name, str) and _NAMES.search(name) and isinstance(value, str | Mapping)
+    is_secret = isinstance(name, str) and _NAMES.search(name) and _may_be_secret(value)
     return None if is_secret else without_secrets(value)
+
+
+def _may_be_secret(value: Any) -> bool:
+    """Words, not numbers: `token: 7` is the number of one."""
+    if isinstance(value, list | tuple):
+        return any(isinstance(item, str) for item in value)
+    return isinstance(value, str | Mapping)
 
 
 def in_words(text: str) -> str:
     """A message, which others' libraries may have written, as a row or a log may hold it."""
-    text = _BEARER.sub("…", _TOKENS.sub("…", str(without_secrets(text))))
+    text = _BEARER.sub("…", str(without_secrets(text)))
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and _VARIABLES.search(name):
             text = text.replace(value, "…")

@@ -260,6 +260,16 @@ SECRET = "hunter2-very-secret"
         (f"simplecache::s3://me:{SECRET}@bucket/a.tar", "simplecache::s3://bucket/a.tar"),
         ({"api_key": SECRET, "n": 1}, {"api_key": None, "n": 1}),
         ({"storage_options": {"key": "k", "secret": SECRET}}, {"storage_options": None}),
+        *(
+            ({name: SECRET}, {name: None})
+            for name in ("aws_secret_access_key", "access_key", "private_key", "account_key")
+        ),
+        *(({name: SECRET}, {name: None}) for name in ("auth", "Authorization", "passwd", "passphrase", "credential")),
+        ({"headers": {"Authorization": f"Bearer {SECRET}"}}, {"headers": {"Authorization": None}}),
+        ({"api_keys": [SECRET]}, {"api_keys": None}),
+        ("say hf_" + "a" * 34 + " twice", "say … twice"),
+        ({"prompt": "the bearer of the ring", "text_keys": ["caption"], "author": "me", "max_new_tokens": 30},) * 2,
+        ({"stop_tokens": ["</s>"]},) * 2,
         (["what colour is the key?", "me@home.org"], ["what colour is the key?", "me@home.org"]),
     ],
 )
