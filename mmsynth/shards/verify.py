@@ -17,12 +17,12 @@ from mmsynth.shards.files import digest_of
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.storage import Storage, text_of
 from mmsynth.sources import tar
-from mmsynth.sources.members import grouped, sample_of
+from mmsynth.sources.members import Group, grouped, sample_of
 
 _CHANGED = "has changed since it was written"
 #: the number of what belongs to no shard
 _NO_SHARD = -1
-_COLUMNS = ["key", "status", "sha256", "tar_start", "tar_stop"]
+_COLUMNS = ["key", "status", "caption", "sha256", "tar_start", "tar_stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def damages(folder: RunFolder) -> Iterator[Damage]:
             yield Damage(index, f"{index:05d}_stats.json", _CHANGED if is_there else "is not there")
             continue
         found = list(_wrong_bytes(folder.storage, index, stats))
-        yield from found or _wrong_rows(folder.storage, index)
+        yield from found or _wrong_rows(folder.storage, index, stats)
     for name in wrong_indexes:
         yield Damage(_NO_SHARD, name, _CHANGED)
 
@@ -61,6 +61,8 @@ def _indexes(folder: RunFolder) -> tuple[list[int], list[str]]:
         listed = [int(shard["url"].partition(".")[0]) for shard in there["index.json"]["shardlist"]]
     except (ValueError, KeyError, TypeError, AttributeError):
         listed = []
+    # shards are numbered without gaps; those of which nothing was kept are not in the index
+    listed = [*range(max([*listed, *folder.committed], default=-1) + 1)]
     if folder.damaged or not set(listed) <= set(folder.committed):
         return listed, []  # where a shard's stats are lost or damaged, that is the damage
     return listed, [name for name, expected in folder.indexes().items() if there[name] != expected]
@@ -85,8 +87,9 @@ def _wrong_bytes(storage: Storage, index: int, stats: dict[str, Any]) -> Iterato
             yield Damage(index, name, f"cannot be read: {error.strerror or error}")
 
 
-def _wrong_rows(storage: Storage, index: int) -> Iterator[Damage]:
-    """The first row whose members are not where it says, or whose image has other bytes."""
+def _wrong_rows(storage: Storage, index: int, stats: dict[str, Any]) -> Iterator[Damage]:
+    """The first row whose members are not where it says, or whose image or caption is another; or rows too many, too
+    few."""
     table, shard = f"{index:05d}.parquet", f"{index:05d}.tar"
     try:
         with storage.open(table) as file:
@@ -95,6 +98,9 @@ def _wrong_rows(storage: Storage, index: int) -> Iterator[Damage]:
         yield Damage(index, table, f"cannot be read: {str(error).partition(chr(10))[0]}")
         return
     kept = [row for row in rows if row["status"] == "success"]
+    if (len(rows), len(kept)) != (stats["count"], stats["successes"]):
+        yield Damage(index, table, f"has other rows than {index:05d}_stats.json counts")
+        return
     if not kept:
         return
     try:
@@ -102,11 +108,15 @@ def _wrong_rows(storage: Storage, index: int) -> Iterator[Damage]:
             for row in kept:
                 file.seek(row["tar_start"])
                 groups = list(grouped(tar.read(file, row["tar_start"], row["tar_stop"]), shard))
-                sample = sample_of(groups[0], row["key"], shard) if len(groups) == 1 else None
-                image = getattr(sample, "image", None)
-                digest = hashlib.sha256(image.data).hexdigest() if image is not None else None
-                if len(groups) != 1 or groups[0].name != row["key"] or digest != row["sha256"]:
+                if len(groups) != 1 or not _is_of(groups[0], row, shard):
                     yield Damage(index, shard, f"does not hold {row['key']} as {table} says")
                     return
     except (OSError, SampleError) as error:
         yield Damage(index, shard, f"cannot be read: {error}")
+
+
+def _is_of(group: Group, row: dict[str, Any], shard: str) -> bool:
+    image = getattr(sample_of(group, row["key"], shard), "image", None)
+    digest = hashlib.sha256(image.data).hexdigest() if image is not None else None
+    caption = group.members["txt"].decode("utf-8", "replace") if "txt" in group.members else None
+    return (group.name, digest, caption) == (row["key"], row["sha256"], row["caption"])

@@ -1,6 +1,8 @@
 """mmsynth verify: a changed byte is found, and the shard made again is the one that was."""
 
+import hashlib
 import json
+import tarfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +16,8 @@ from mmsynth.recipe import RunOptions
 from mmsynth.shards.files import json_bytes, sealed
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.verify import damages
+from mmsynth.testing import EchoCaptioner
+from tests.engine.gradients import Gradients
 from tests.engine.run_files import digests
 
 
@@ -100,3 +104,40 @@ def test_a_bit_in_the_stats_or_an_index_is_found_and_mended(out: Path, name: str
 def test_what_is_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", str(tmp_path)]) == 6
     assert "holds no mmsynth run" in capsys.readouterr().err
+
+
+def with_true_sums(out: Path, shard: int) -> None:
+    """As if the shard had been written like this: only its rows can tell that they are not its tar's."""
+    path = out / f"{shard:05d}_stats.json"
+    stats = json.loads(path.read_text())
+    del stats["sum"]
+    stats["sha256"] = {name: hashlib.sha256((out / name).read_bytes()).hexdigest() for name in stats["sha256"]}
+    path.write_bytes(json_bytes(sealed(stats)))
+
+
+def test_a_caption_in_the_tar_that_is_not_its_rows(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mm.scenes(4, seed=1).render("scenes").caption(EchoCaptioner()).write(out)
+    with tarfile.open(out / "00000.tar") as tar:
+        at = next(member.offset_data for member in tar if member.name.endswith(".txt"))
+    flip_a_bit(out / "00000.tar", at)
+    with_true_sums(out, 0)
+    assert len(wrong := found(out)) == 1
+    assert wrong[0].endswith("as 00000.parquet says")
+
+
+def test_rows_that_are_missing(out: Path) -> None:
+    before = digests(out)
+    table = pq.read_table(out / "00001.parquet")
+    pq.write_table(table.slice(0, 2), out / "00001.parquet")
+    with_true_sums(out, 1)
+    assert found(out) == ["00001.parquet has other rows than 00001_stats.json counts"]
+    assert run(["verify", str(out), "--repair"]) == 0
+    assert digests(out) == before
+
+
+def test_stats_that_are_gone_of_a_shard_of_which_nothing_was_kept(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    mm.source(Gradients(n=9, broken=(3, 4, 5))).write(out, samples_per_shard=3)
+    (out / "00001_stats.json").unlink()
+    assert found(out) == ["00001_stats.json is not there"]
