@@ -20,6 +20,7 @@ from typing import Any
 
 from mmsynth.models import resolve_device
 from mmsynth.shards.files import write_json
+from tests.benchmarks.bounds import bounds
 from tests.benchmarks.machine import description
 from tests.benchmarks.measure import Options, measure
 from tests.benchmarks.peers import REQUIREMENTS, environment
@@ -48,9 +49,15 @@ def main() -> None:
             about["tiny"] = "toy models: these figures say that it runs, and nothing else"
         for name in given.only:
             (Path(scratch) / name).mkdir()
-            row = measure(build(name, replace(options, scratch=Path(scratch) / name)), options)
-            show(row)
-            keep(given.json, name, row | about)
+            row = build(name, replace(options, scratch=Path(scratch) / name))
+            if given.bounds:
+                found = bounds(row, options.device)
+                print(json.dumps(found, indent=1), flush=True)
+                keep(given.json.with_name("bounds.json"), name, found | about)
+                continue
+            measured = measure(row, options)
+            show(measured)
+            keep(given.json, name, measured | about)
 
 
 def keep(result: Path, name: str, row: dict[str, Any]) -> None:
@@ -109,6 +116,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--peers-in", type=Path, help="folder of the peers' environments")
     parser.add_argument("--scratch", type=Path, help="folder for input and models; /dev/shm spares the disk")
     parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--bounds", action="store_true", help="say where the time goes instead, operator by operator")
     parser.add_argument("--tiny", action="store_true", help="toy models: whether it runs")
     return parser.parse_args()
 

@@ -28,6 +28,22 @@ def test_every_row_runs_and_is_written_down(tmp_path: Path) -> None:
     assert str(tmp_path) not in result.read_text()
 
 
+def test_where_the_time_goes_is_told_of_each_side(tmp_path: Path) -> None:
+    asked = ["--bounds", "--only", "caption", "--tiny", "-n", "2", "--scratch", str(tmp_path)]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", *asked, "--json", str(tmp_path / "speed.json")],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads((tmp_path / "bounds.json").read_text())["rows"]["caption"]
+    assert row["matrix_products_gflops"]["float32"] > 0
+    assert row["sides"].keys() == {"ours", "bare_generate", "one_at_a_time_float32"}
+    for shares in row["sides"].values():
+        assert sum(shares.values()) == pytest.approx(1, abs=0.01)
+
+
 def test_rows_of_other_runs_stay(tmp_path: Path) -> None:
     result = tmp_path / "speed.json"
     for name, machine in (("resume", "one"), ("clip", "one"), ("resume", "another")):
