@@ -5,7 +5,7 @@ that is `estimate`'s business.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,19 +13,22 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from mmsynth import registry
 from mmsynth.engine.run import items
-from mmsynth.errors import RecipeError
+from mmsynth.errors import PluginError, RecipeError
 from mmsynth.pipeline import Pipeline
 from mmsynth.recipe import Recipe
-from mmsynth.sample import Sample
+from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.selection.rows import TABLE, Rows, quoted
 from mmsynth.selection.source import Selection
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.writer import SCORE_PREFIX
 from mmsynth.sources.base import Slice, Unreadable
-from mmsynth.stage import Stage
+from mmsynth.stage import Captioner, Stage
 
 Floats = npt.NDArray[np.float64]
+#: samples whose almost-true captions of each kind are scored: an AUC needs no more
+_ALMOST_TRUE = 1000
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,7 @@ class Scored:
 
 
 class Permuted(Selection):
-    """Samples of a run, each with the caption of another one: every caption is used once.
-
-    `hard`: instead with one of the sample's own almost-true captions, `record["negatives"][hard]`.
-    """
-
-    hard: str | None = Field(None, description="which of the almost-true captions, such as colour")
+    """Samples of a run, each with the caption of another one: every caption is used once."""
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         captions = self._captions()
@@ -63,12 +61,20 @@ class Permuted(Selection):
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
         for found, caption in zip(super().read(payload), payload["captions"], strict=True):
-            if isinstance(found, Unreadable):
-                yield found
-            elif self.hard is None:
-                yield _alone(found, caption)
-            elif text := found.record.get("negatives", {}).get(self.hard):
-                yield _alone(found, text)
+            yield found if isinstance(found, Unreadable) else _alone(found, caption)
+
+
+class AlmostTrue(Captioner):
+    """Gives each sample one of its own almost-true captions, `record["negatives"][change]`; drops what has none."""
+
+    change: str = Field(description="what is wrong in it, such as colour")
+
+    def process(self, batch: Sequence[Sample]) -> list[Result]:
+        texts = [sample.record.get("negatives", {}).get(self.change) for sample in batch]
+        return [
+            _alone(sample, text) if text else Dropped("no_negative", sample)
+            for sample, text in zip(batch, texts, strict=True)
+        ]
 
 
 def _none_its_own(own: list[str], captions: list[str]) -> list[str]:
@@ -98,11 +104,10 @@ def score_run(run: str, score: str, limit: int | None = None, seed: int = 0, dev
     found = rows.run(f"SELECT {column} FROM {TABLE} WHERE {column} IS NOT NULL AND status <> 'failed'").fetchall()
     pairs = np.array([value for (value,) in found], dtype=np.float64)
     stage = _stage_of(run, score)
-    mismatched = _scores(Permuted(runs=(run,), sample=limit, seed=seed), stage, score, device)
-    kinds = _hard_kinds(run)
-    hard = {
-        kind: _scores(Permuted(runs=(run,), sample=limit, seed=seed, hard=kind), stage, score, device) for kind in kinds
-    }
+    mismatched = _scores(Permuted(runs=(run,), sample=limit, seed=seed), (stage,), score, device)
+    source = Selection(runs=(run,), sample=min(limit or _ALMOST_TRUE, _ALMOST_TRUE), seed=seed)
+    making, changes = _changes(run)
+    hard = {change: _scores(source, (*making, AlmostTrue(change=change), stage), score, device) for change in changes}
     return Scored(pairs, mismatched, hard)
 
 
@@ -120,15 +125,31 @@ def _stage_of(run: str, score: str) -> Stage:
     )
 
 
-def _hard_kinds(run: str, looked_at: int = 32) -> list[str]:
-    """The kinds of almost-true caption that the run's records have, going by some of them."""
-    kept = Pipeline(Recipe(source=Selection(runs=(run,), sample=looked_at))).take(looked_at)
-    records = [sample.record for sample in kept if isinstance(sample, Sample)]
-    return sorted({kind for record in records for kind in record.get("negatives", {})})
+def _changes(run: str, looked_at: int = 32) -> tuple[tuple[Stage, ...], list[str]]:
+    """What can be changed in the captions, going by some records; and what makes such captions, if they are not there.
+
+    Records in which `negatives` wrote some have them; those with facts have what they are made of.
+    """
+    source = Selection(runs=(run,), sample=looked_at)
+    for making in (), _from_facts():
+        kept = Pipeline(Recipe(source=source, stages=making)).take(looked_at)
+        records = [sample.record for sample in kept if isinstance(sample, Sample)]
+        if changes := sorted({change for record in records for change in record.get("negatives", {})}):
+            return making, changes
+    return (), []
 
 
-def _scores(source: Permuted, stage: Stage, score: str, device: str) -> Floats:
-    recipe = Recipe(source=source, stages=(stage,))
+def _from_facts() -> tuple[Stage, ...]:
+    """The captioner `negatives`, where it is installed: it passes over samples without facts."""
+    try:
+        maker: Stage = registry.load("caption", "negatives")()
+    except PluginError:
+        return ()
+    return (maker,)
+
+
+def _scores(source: Selection, stages: tuple[Stage, ...], score: str, device: str) -> Floats:
+    recipe = Recipe(source=source, stages=stages)
     recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"device": device})})
     given = (item.sample.record.get("scores", {}).get(score) for item in items(recipe) if item.sample and item.is_live)
     return np.array([value for value in given if value is not None], dtype=np.float64)

@@ -187,10 +187,13 @@ def test_every_image_and_every_caption_is_a_negative_once_and_none_is_its_own(tm
     assert not any(given[key] == own[key] for key in own)
 
 
-def test_almost_true_captions_are_judged_where_there_are_some(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [True, False], ids=["in the records", "made from their facts"])
+def test_almost_true_captions_are_judged_where_there_are_some_or_facts_to_make_them_of(
+    written: bool, tmp_path: Path
+) -> None:
     pipeline = mm.scenes(60, seed=2).render("scenes").caption("facts")
-    pipeline = pipeline.caption("negatives").filter("clip", model="nano")
-    pipeline.write(tmp_path / "run")
+    pipeline = pipeline.caption("negatives") if written else pipeline
+    pipeline.filter("clip", model="nano").write(tmp_path / "run")
     scored = score_run(str(tmp_path / "run"), "clip")
     assert {"colour", "count", "shape"} <= scored.hard.keys()
     found = calibrated(scored.pairs, scored.mismatched, scored.hard, resamples=10)
