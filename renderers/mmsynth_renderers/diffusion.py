@@ -95,6 +95,8 @@ class DiffusionRenderer(Renderer):
         return find_pipeline(self.model, revision=self.revision, variant=self.variant)
 
     def setup(self, device: str) -> None:
+        from mmsynth_renderers.text_once import encode_once
+
         files, dtype = self._find(), resolve_dtype(self.dtype, device)
         if self.model == "nano":
             tell_of_nano(self.label, "stabilityai/sdxl-turbo")
@@ -107,6 +109,7 @@ class DiffusionRenderer(Renderer):
         if hasattr(vae, "enable_slicing"):
             # pictures are decoded one at a time: that takes a fraction of the memory and rounds alike in any batch
             vae.enable_slicing()
+        encode_once(pipeline)
         self._pipeline = pipeline.to(device)
         self._loaded = (ModelInfo(files.id, files.revision, str(dtype).removeprefix("torch.")),)
 
