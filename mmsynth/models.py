@@ -72,6 +72,19 @@ def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> M
     return ModelFiles(model, Path(folder), Path(folder).name)
 
 
+_trusted: set[str] = set()
+
+
+def trust(model: str) -> None:
+    """Let recipes run the code that comes with `model`. Stages that are built in Python need no such word."""
+    _trusted.add(model)
+
+
+def is_trusted(model: str) -> bool:
+    """Whether `trust` was said of it in this process."""
+    return model in _trusted
+
+
 @contextmanager
 def loading_quietly(*libraries: str) -> Iterator[None]:
     """Without the bars of `libraries` (transformers, diffusers) and without what they or their imports deprecate.

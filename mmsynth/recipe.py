@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mmsynth import registry
 from mmsynth.candidates import STEPS, BestOf, CandidateStep, Repeat
 from mmsynth.errors import RecipeError
+from mmsynth.models import is_trusted
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
@@ -112,7 +113,7 @@ class Recipe(BaseModel):
         return cls(
             seed=seed,
             source=build_source(fields["source"], where),
-            stages=tuple(build_stage(spec, f"{where}, stages[{i}]") for i, spec in enumerate(stages)),
+            stages=tuple(_trusted(build_stage(spec, f"{where}, stages[{i}]")) for i, spec in enumerate(stages)),
             out=build(Out, _mapping(fields.get("out") or {}, where, "out"), f"{where}, out"),
             run=build(RunOptions, _mapping(fields.get("run") or {}, where, "run"), f"{where}, run"),
         )
@@ -212,6 +213,17 @@ def build_source(spec: object, where: str = "recipe") -> Source:
         raise RecipeError(f"'{kind}' is not a source ({where}, source)")
     built: Source = build(plugin, fields, f"{where}, source {kind}")
     return built
+
+
+def _trusted(stage: Stage) -> Stage:
+    """Raise RecipeError for one that would run code that comes with a model which the user did not name."""
+    model = getattr(stage, "model", None)
+    if getattr(stage, "trust_remote_code", False) and not is_trusted(str(model)):
+        raise RecipeError(
+            f"the recipe runs the code that comes with the model '{model}', which no recipe does by itself: read it; "
+            f"if you trust it, --trust {model}, or in Python mmsynth.models.trust('{model}')"
+        )
+    return stage
 
 
 def build_stage(spec: object, where: str) -> Stage:

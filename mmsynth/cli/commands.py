@@ -31,6 +31,10 @@ Imports = Annotated[
     list[str] | None,
     typer.Option("--import", metavar="MODULE", help="import this first: a recipe runs no code that you did not name"),
 ]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", metavar="MODEL", help="let the recipe run the code that comes with this model"),
+]
 Seed = Annotated[int | None, typer.Option(help="the run's seed")]
 
 
@@ -50,11 +54,12 @@ def run(  # noqa: PLR0913 - a command line's options
     executor: Annotated[str | None, typer.Option(help="local, or ray: on a Ray cluster")] = None,
     address: Annotated[str | None, typer.Option(help="of the Ray cluster: host:port, ray://…, auto")] = None,
     imports: Imports = None,
+    trust: Trust = None,
 ) -> None:
     """Run a recipe. Under `accelerate launch -m mmsynth run …` each process does its share."""
     from mmsynth.pipeline import Pipeline
 
-    import_first(imports)
+    import_first(imports, trust)
     pipeline = Pipeline.from_file(recipe)
     write(
         pipeline,
@@ -177,12 +182,13 @@ def info(folder: Annotated[str, typer.Argument(help="an output folder, finished 
 
 
 @app.command()
-def verify(
+def verify(  # noqa: PLR0913 - a command line's options
     folder: Annotated[str, typer.Argument(help="an output folder, finished or not, or its URL")],
     repair: Annotated[bool, typer.Option("--repair", help="make damaged shards again")] = False,
     workers: Workers = None,
     device: Device = None,
     imports: Imports = None,
+    trust: Trust = None,
 ) -> None:
     """Check a run's files against their digests, and its tars against its parquet files; repair what is damaged."""
     from mmsynth.cli import show
@@ -190,7 +196,7 @@ def verify(
     from mmsynth.shards.folder import RunFolder
     from mmsynth.shards.verify import damages
 
-    import_first(imports)
+    import_first(imports, trust)
     run_folder = RunFolder(folder)
     run_folder.description()  # raises where there is no run
     found = list(damages(run_folder))
@@ -259,10 +265,12 @@ def write(pipeline: Any, out: str | Path | None, options: dict[str, Any]) -> Non
         raise TooManyFailures(f"every sample failed: {', '.join(report.failed)} (the parquet files have the details)")
 
 
-def import_first(modules: list[str] | None) -> None:
-    """Import what the command line names, so that a recipe may name its classes."""
-    from mmsynth import registry
+def import_first(modules: list[str] | None, trusted: list[str] | None) -> None:
+    """Import what the command line names, so that a recipe may name its classes; and whose models' code it may run."""
+    from mmsynth import models, registry
 
+    for model in trusted or ():
+        models.trust(model)
     for name in modules or ():
         registry.import_module(name)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mmsynth.cli.commands import Device, Imports, PerShard, Workers, app, given, import_first, write
+from mmsynth.cli.commands import Device, Imports, PerShard, Trust, Workers, app, given, import_first, write
 
 __all__ = ["app", "calibrate", "query", "select"]
 
@@ -96,13 +96,14 @@ def calibrate(  # noqa: PLR0913 - a command line's options
     seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0,
     device: Device = "auto",
     imports: Imports = None,
+    trust: Trust = None,
 ) -> None:
     """Find the threshold for a wanted precision: the run's pairs against its images with permuted captions."""
     from mmsynth.calibration import calibrated, score_run
     from mmsynth.cli import show
     from mmsynth.errors import RecipeError
 
-    import_first(imports)
+    import_first(imports, trust)
     scored = score_run(run, score, limit, seed, device or "auto")
     try:
         found = calibrated(scored.pairs, scored.mismatched, scored.hard, seed=seed)

@@ -207,6 +207,29 @@ def test_a_recipe_runs_no_module_beside_it_unless_it_is_asked_for(
     assert mark.exists()
 
 
+def test_a_recipe_runs_no_code_of_a_model_unless_it_is_asked_for(
+    tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmsynth.models._trusted", set())
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(
+        json.dumps({"model_type": "new", "auto_map": {"AutoConfig": "code.C", "AutoModelForImageTextToText": "code.M"}})
+    )
+    (model / "model.safetensors").write_bytes(b"")
+    (model / "code.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
+    stage = {"caption": "vlm", "model": str(model), "trust_remote_code": True}
+    recipe = {"source": {"kind": "scenes", "n": 2}, "stages": [{"render": "scenes"}, stage], "out": {"path": "out"}}
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    with pytest.raises(RecipeError, match="if you trust it, --trust"):
+        Recipe.from_file(tmp_path / "recipe.yaml")
+    command = ["run", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "out")]
+    assert run(command) == RecipeError.exit_code
+    assert not mark.exists()
+    run([*command, "--trust", str(model)])  # which fails: the code holds no model
+    assert mark.exists()
+
+
 @pytest.mark.parametrize("name", ["unittest.__main__:main", "idlelib.idle:x", "this:s", "no.such.module:X"])
 def test_a_recipe_imports_nothing_that_is_installed_either(name: str) -> None:
     with pytest.raises(PluginError, match="which no recipe runs by itself"):
