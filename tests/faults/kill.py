@@ -12,6 +12,8 @@ import psutil
 from tests.faults.trial import EXECUTORS, Executors, Figure, Trial, family, finished, on_ray, wait_for
 from tests.faults.tries import Tries
 
+_ATTEMPTS = 8
+
 
 def figures(folder: Path, kills: int, tries: Tries) -> Iterator[Figure]:
     """The kills shared out over the executors, and those of each over its victims."""
@@ -35,9 +37,18 @@ def _of(folder: Path, executor: str, executors: Executors, kills: int, tries: Tr
 def killed(trial: Trial, victim: str, rng: random.Random, told: Counter[str] | None = None) -> str:
     """Kill at a random moment; "" if what is there after the resumed run is what an undisturbed one leaves.
 
-    A run whose worker is killed goes on by itself, to its end.
+    A run whose worker is killed goes on by itself, to its end. A run that was done by then was not killed: another is
+    begun, a few times at most.
     """
     told = Counter() if told is None else told
+    for _ in range(_ATTEMPTS):
+        wrong = _killed_once(trial, victim, rng, told)
+        if wrong or told["killed before it was done"]:
+            return wrong
+    return ""
+
+
+def _killed_once(trial: Trial, victim: str, rng: random.Random, told: Counter[str]) -> str:
     trial.clear()
     process = trial.start()
     trial.random_moment(process, rng)
