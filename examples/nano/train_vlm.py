@@ -196,6 +196,7 @@ def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, 
     )
     trainer.train(resume_from_checkpoint=transformers.trainer_utils.get_last_checkpoint(str(state)))
     if ranks.first:
+        model.config.use_cache = True  # the trainer turns it off, and its word would go into the folder
         model.half().save_pretrained(options.folder)
 
 
