@@ -34,15 +34,15 @@ class Pipeline:
         """The pipeline of a YAML recipe or of an earlier run's run.json."""
         return cls(Recipe.from_file(path))
 
-    def caption(self, name: str | Stage, **parameters: Any) -> "Pipeline":
+    def caption(self, name: str | Stage, /, **parameters: Any) -> "Pipeline":
         """Add a captioner, by its registered name or as an object."""
         return self._with_stage("caption", name, parameters)
 
-    def render(self, name: str | Stage, **parameters: Any) -> "Pipeline":
+    def render(self, name: str | Stage, /, **parameters: Any) -> "Pipeline":
         """Add a renderer, by its registered name or as an object."""
         return self._with_stage("render", name, parameters)
 
-    def filter(self, name: str | Stage, **parameters: Any) -> "Pipeline":
+    def filter(self, name: str | Stage, /, **parameters: Any) -> "Pipeline":
         """Add a filter, by its registered name or as an object."""
         return self._with_stage("filter", name, parameters)
 
@@ -107,7 +107,7 @@ class Pipeline:
         return Pipeline(self.recipe.model_copy(update={"stages": (*self.recipe.stages, stage)}))
 
 
-def source(kind: str | Source, **parameters: Any) -> Pipeline:
+def source(kind: str | Source, /, **parameters: Any) -> Pipeline:
     """A pipeline that starts with the source registered as `kind`."""
     if isinstance(kind, Source):
         return Pipeline(Recipe(source=kind))

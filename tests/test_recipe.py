@@ -24,6 +24,8 @@ out: {path: pairs/, samples_per_shard: 4, image_format: png}
 run: {workers: 2}
 """
 
+SCENES = {"kind": "scenes", "n": 2}
+
 
 def write_recipe(folder: Path, text: str = RECIPE) -> Path:
     path = folder / "recipe.yaml"
@@ -126,6 +128,13 @@ def test_a_plugin_under_another_word_says_so() -> None:
 def test_a_missing_recipe_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="cannot read the recipe"):
         Recipe.from_file(tmp_path / "none.yaml")
+
+
+def test_a_stage_may_have_a_parameter_called_name() -> None:
+    from_python = mm.scenes(2).filter("clip", name="clip_large").recipe.stages
+    assert (
+        from_python == Recipe.from_dict({"source": SCENES, "stages": [{"filter": "clip", "name": "clip_large"}]}).stages
+    )
 
 
 def test_two_stages_with_one_score_name_are_refused() -> None:
