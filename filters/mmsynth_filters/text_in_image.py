@@ -5,6 +5,7 @@ RapidOCR reads it, with the models that come in its package.
 
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     import PIL.Image
 
 #: areas are counted on a grid with this longer side
+#: pixels: rapidocr rounds sides to multiples of these
+_THINNEST = 32
 _GRID_SIDE = 512
 
 
@@ -99,8 +102,11 @@ class TextInImage(Filter):
 
         if self._engine is None:
             raise RuntimeError("TextInImage.setup() must run before the first batch")
-        blue_first = np.ascontiguousarray(np.asarray(picture)[:, :, ::-1])
-        found = self._engine(blue_first, use_det=True, use_cls=False, use_rec=True)
+        # shrunk to max_side, a picture that is thinner than this would have no side left: it gets more of its edge
+        thinnest = math.ceil(_THINNEST * max(picture.size) / self.max_side)
+        missing = [(0, max(0, thinnest - side)) for side in (picture.height, picture.width)]
+        blue_first = np.pad(np.asarray(picture)[:, :, ::-1], [*missing, (0, 0)], mode="edge")
+        found = self._engine(np.ascontiguousarray(blue_first), use_det=True, use_cls=False, use_rec=True)
         boxes, lines = [], []
         if found.boxes is not None and found.txts is not None:
             for box, text, score in zip(found.boxes, found.txts, found.scores, strict=True):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -81,9 +82,8 @@ def query(
         lines.writerows(rows)
     else:
         for row in rows:
-            # JSON has no NaN
-            values = (None if isinstance(value, float) and not math.isfinite(value) else value for value in row)
-            typer.echo(json.dumps(dict(zip(names, values, strict=True)), ensure_ascii=False, default=str))
+            values = dict(zip(_distinct(names), map(_json, row), strict=True))
+            typer.echo(json.dumps(values, ensure_ascii=False, default=str))
 
 
 @app.command()
@@ -123,6 +123,27 @@ def calibrate(  # noqa: PLR0913 - a command line's options
         with storage.in_folder() as folder:
             write_json(folder / "calibration.json", told)
             write_chart(found, score, folder / "calibration.png", threshold)
+
+
+def _json(value: Any) -> Any:
+    """As JSON has it: no NaN or infinity, and text for names."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_json(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _json(item) for name, item in value.items()}
+    return value
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """n, n_1, n_2 for columns of one name, as DuckDB numbers them."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        found.append(f"{name}_{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return found
 
 
 def _bounds(text: str) -> dict[str, float]:

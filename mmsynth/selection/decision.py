@@ -177,7 +177,11 @@ class _Deciding:
         self._note(reason)
 
     def _drop(self, reason: str, who: str) -> None:
-        """Without the rows that `who` selects, with those that stay for them."""
+        """Without the rows that `who` selects, with those that stay for them, and for all that went for them before."""
+        self._rows.run(
+            f"UPDATE duplicates SET stays_run = gone.stays_run, stays = gone.stays FROM ({who}) AS gone "
+            "WHERE duplicates.stays_run = gone.run_number AND duplicates.stays = gone.key"
+        )
         self._rows.run(f"INSERT INTO duplicates SELECT run_number, key, stays_run, stays, '{reason}' FROM ({who})")
         gone = f"(SELECT run_number, key FROM duplicates WHERE reason = '{reason}') AS gone"
         self._keep(reason, f"ANTI JOIN {gone} USING (run_number, key)")

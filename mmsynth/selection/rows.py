@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TABLE = "samples"
 _DERIVED = ("caption_words", "caption_chars")
-_SELECT = re.compile(r"[\s(]*(select|with|from|values)\b", re.IGNORECASE)
+_SELECT = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values)\b", re.IGNORECASE | re.DOTALL)
 _MEMORY = "1500MB"
 _UNKNOWN_COLUMN = re.compile(
     r'[Rr]eferenced column "([^"]+)" (?:was )?not found|does not have a column named "([^"]+)"'

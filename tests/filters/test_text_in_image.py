@@ -53,6 +53,13 @@ def test_a_printed_page_is_mostly_text() -> None:
     assert result.record["scores"]["text_area"] > 0.4
 
 
+@pytest.mark.parametrize("size", [(3000, 8), (8, 3000), (1, 1)])
+def test_the_thinnest_pictures_are_searched_too(size: tuple[int, int]) -> None:
+    picture = PIL.Image.new("RGB", size, "red")
+    (result,) = ready().process([Sample("thin", Image.from_pixels(picture).encoded("png"))])
+    assert read(result) == []
+
+
 @pytest.mark.parametrize("name", ["astronaut", "coffee", "chelsea", "china"])
 def test_photographs_without_text_have_none(name: str) -> None:
     (result,) = ready().process([photograph(name, (300, 200))])

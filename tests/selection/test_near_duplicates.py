@@ -114,6 +114,22 @@ def test_exact_duplicates_are_named_as_well(tmp_path: Path) -> None:
     assert told(tmp_path / "out") == {"k001": ("again", "duplicate")}
 
 
+def test_every_one_that_went_names_one_that_is_there(tmp_path: Path) -> None:
+    """Also where the one that it went for goes in turn: the same bytes twice, and the picture that they are a copy of."""
+    (path, *_) = photographs(1)
+    with PIL.Image.open(path) as picture:
+        whole = picture.convert("RGB").resize((200, 160))
+    (tmp_path / "images").mkdir()
+    whole.save(tmp_path / "images/whole.png")
+    for name in ("copy-1", "copy-2"):
+        whole.resize((100, 80)).save(tmp_path / f"images/{name}.jpg")
+    mm.read(tmp_path / "images").filter("perceptual_hash").write(tmp_path / "hashed")
+    chosen = mm.select(tmp_path / "hashed", dedup=True, near_duplicates="hash", by="width")
+    chosen.write(tmp_path / "out")
+    assert kept(tmp_path / "out") == {"whole"}
+    assert told(tmp_path / "out") == {"copy-1": ("whole", "near duplicate"), "copy-2": ("whole", "duplicate")}
+
+
 def test_on_the_command_line(hashed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["select", str(hashed), str(tmp_path / "out"), "--near-duplicates", "hash,caption=0.9"]
     assert run([*arguments, "--dry-run"]) == 0

@@ -356,6 +356,19 @@ def test_json_has_no_nan(pairs: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out) == {"x": None}
 
 
+def test_a_query_may_begin_with_a_comment(pairs: Path) -> None:
+    for sql in ("-- how many?\nselect count(*) from samples", " /* all; of them */ (select count(*) from samples)"):
+        assert Rows([pairs]).query(sql).fetchone() == (30,)
+
+
+def test_json_of_nested_values_and_columns_of_one_name(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nested = "['nan'::double, 1] l, {'a': 'inf'::double} s, map {date '2026-01-02': 1} m"
+    sql = f"select {nested}, 1 n, 2 n from samples limit 1"
+    assert run(["query", str(pairs), sql, "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told == {"l": [None, 1.0], "s": {"a": None}, "m": {"2026-01-02": 1}, "n": 1, "n_1": 2}
+
+
 @pytest.mark.parametrize("sql", ["describe samples", "show tables", "summarize samples"])
 def test_what_is_no_select_is_refused(pairs: Path, sql: str) -> None:
     with pytest.raises(RecipeError, match="one SELECT"):
