@@ -26,7 +26,7 @@ class WarmCaptioner(Warm, VisionLanguageCaptioner):
 
 
 def row(options: Options) -> Row:
-    n = options.count(8)
+    n = options.count(16)
     folder, tars = model(options), write_tars(options.scratch / "caption", n, PHOTOGRAPH)
     pictures = [PIL.Image.open(io.BytesIO(data)).convert("RGB") for data, _ in pairs_in(tars)]
     dtype = resolve_dtype(options.dtype, options.device)

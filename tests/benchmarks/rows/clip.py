@@ -32,7 +32,7 @@ class WarmClipScore(Warm, ClipScore):
 
 
 def photographs(options: Options) -> Row:
-    row = _row(options, PHOTOGRAPH, options.count(64), {"forward": 0.9, "script_float32": 3.5})
+    row = _row(options, PHOTOGRAPH, options.count(128), {"forward": 0.9, "script_float32": 3.5})
     peers: dict[str, Peer] = peers_for(options, scratch(options, PHOTOGRAPH), model(options))
     wanted = {"clip_retrieval": 3.5, "data_juicer": 5.0}
     return Row(
