@@ -16,8 +16,9 @@ from mmsynth.errors import SampleError, SourceError
 from mmsynth.models import ModelInfo
 from mmsynth.neighbours.contamination import EQUAL_FROM, NGRAM, Ngrams
 from mmsynth.neighbours.hashes import DISTANCE, Hashes, check_hashing, hash_of, nearest_within
-from mmsynth.recipe import build
+from mmsynth.recipe import build, build_source
 from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Source, Unreadable
 from mmsynth.sources.detect import detect
 from mmsynth.stage import Filter
@@ -39,7 +40,8 @@ class Evaluation:
 class Decontaminate(Filter):
     """Drop samples that nearly show an image of an evaluation set, or share a run of words with one of its texts.
 
-    `evaluation` is a folder, tars, a table or a file of prompts, as `mmsynth` reads any other. An image counts when
+    `evaluation` is a folder, tars, a table or a file of prompts, as `mmsynth` reads any other, or any source with its
+    parameters: `{kind: prompts, path: questions.jsonl}` is one of texts alone. An image counts when
     its perceptual hash, or that of its mirror image, is within `distance` bits (`contaminated_image`): recompressed,
     resized and framed copies, and not crops; flat pictures, of one colour or nearly, and stripes are not compared. A
     text counts when it shares `ngram` words in a row; evaluation texts of 8 words and more count when contained, of 5
@@ -50,7 +52,11 @@ class Decontaminate(Filter):
     Brown et al. 2020 (GPT-3, arXiv 2005.14165, appendix C) for texts.
     """
 
-    evaluation: str = Field(min_length=1, description="folder, tars, table or prompts of the evaluation set")
+    evaluation: str | dict[str, Any] = Field(
+        min_length=1,
+        description="folder, tars, table or prompts of the evaluation set; or a source as a recipe writes it: "
+        "{kind: table, path: eval.csv, image: picture}",
+    )
     distance: int = Field(DISTANCE, ge=0, le=32, description="bits of 64 that hashes of the same picture differ in")
     ngram: int = Field(NGRAM, ge=EQUAL_FROM, description="words in a row that count as the same text")
     images: bool = Field(True, description="compare images")
@@ -72,7 +78,7 @@ class Decontaminate(Filter):
     def setup(self, device: str) -> None:
         self._evaluation = _load(self.evaluation, self.ngram, images=self.images, texts=self.texts)
         # so that run.json tells which evaluation set it was
-        self._loaded = (ModelInfo(self.evaluation, self._evaluation.digest, "none"),)
+        self._loaded = (ModelInfo(_shown(self.evaluation), self._evaluation.digest, "none"),)
 
     def prepare(self, sample: Sample) -> int | None:
         """The image's hash."""
@@ -101,19 +107,28 @@ def _contaminated(reason: str, sample: Sample, by: str) -> Dropped:
     return Dropped(reason, sample.with_record(contaminated_by=by))
 
 
-def _source(path: str) -> Source:
-    kind, parameters = detect(path)
-    source: Source = build(registry.load("source", kind), parameters, f"evaluation {path}")
+def _source(evaluation: str | Mapping[str, Any]) -> Source:
+    if not isinstance(evaluation, str):
+        return build_source(evaluation, "evaluation")
+    kind, parameters = detect(evaluation)
+    source: Source = build(registry.load("source", kind), parameters, f"evaluation {evaluation}")
     return source
 
 
-def _load(path: str, ngram: int, *, images: bool, texts: bool) -> Evaluation:
+def _shown(evaluation: str | Mapping[str, Any]) -> str:
+    """As messages and run.json name it."""
+    named = evaluation if isinstance(evaluation, str) else evaluation.get("path", evaluation.get("kind"))
+    return str(without_secrets(str(named)))
+
+
+def _load(evaluation: str | Mapping[str, Any], ngram: int, *, images: bool, texts: bool) -> Evaluation:
     """Read the whole set. Raises SourceError for what cannot be read: a hole in it would let copies through."""
+    path = _shown(evaluation)
     hashes: list[int] = []
     hashed_keys: list[str] = []
     found: list[str] = []
     text_keys: list[str] = []
-    for sample in _samples(path):
+    for sample in _samples(evaluation):
         if images and sample.image is not None:
             try:
                 own = hash_of(sample.image.pixels())
@@ -133,8 +148,8 @@ def _load(path: str, ngram: int, *, images: bool, texts: bool) -> Evaluation:
     return Evaluation(values, tuple(hashed_keys), Ngrams(found, ngram), tuple(text_keys), digest.hexdigest())
 
 
-def _samples(path: str) -> Iterator[Sample]:
-    source = _source(path)
+def _samples(evaluation: str | Mapping[str, Any]) -> Iterator[Sample]:
+    source, path = _source(evaluation), _shown(evaluation)
     for one in source.slices(_SAMPLES_A_SLICE):
         for sample in source.read(one.payload):
             if isinstance(sample, Unreadable):

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 import mmsynth as mm
-from mmsynth.errors import SourceError
+from mmsynth.errors import RecipeError, SourceError
 from mmsynth.image import Image
 from mmsynth.sample import Dropped, Sample
 from mmsynth.testing import check_stage
@@ -37,6 +37,21 @@ def evaluation(tmp_path: Path) -> Path:
 def sample(key: str, name: str, caption: str = "", **record: Any) -> Sample:
     picture = photo(name).resize((99, 120))
     return Sample(key, Image.from_pixels(picture).encoded("jpg", quality=40), caption, record)
+
+
+def test_an_evaluation_set_may_be_any_source_with_its_parameters(evaluation: Path, tmp_path: Path) -> None:
+    (tmp_path / "eval.csv").write_text(f"picture,says\n{evaluation / 'two.jpg'},\n")
+    (tmp_path / "eval.jsonl").write_text(json.dumps({"text": TEXT}) + "\n")
+    table = {"kind": "table", "path": str(tmp_path / "eval.csv"), "image": "picture", "caption": "says"}
+    texts = {"kind": "prompts", "path": str(tmp_path / "eval.jsonl")}
+    for source, reasons in ((table, ["contaminated_image", "", ""]), (texts, ["", "contaminated_text", ""])):
+        stage = Decontaminate(evaluation=source)
+        results = check_stage(stage, [sample("copy", "coffee"), sample("text", "chelsea", TEXT), Sample("nothing")])
+        assert [r.reason if isinstance(r, Dropped) else "" for r in results] == reasons
+        stage.setup("cpu")
+        assert stage.loaded[0].id == source["path"]
+    with pytest.raises(RecipeError, match="source needs a kind"):
+        Decontaminate(evaluation={"path": "eval.csv"}).check()
 
 
 def test_copies_of_images_and_runs_of_words_are_dropped_and_the_rest_goes_on(evaluation: Path) -> None:
