@@ -163,6 +163,7 @@ class WeighingTrainer(transformers.Trainer):
 def learn_to_speak(options: argparse.Namespace, model: Any, rows: PackedScenes, ranks: Ranks, stop_at: float) -> None:
     """The whole model, through transformers' Trainer, which keeps its checkpoints in `trainer/`."""
     state = options.folder / "trainer"
+    state.mkdir(parents=True, exist_ok=True)  # each process looks into it, before the first has written there
     arguments = transformers.TrainingArguments(
         output_dir=str(state),
         max_steps=options.steps,
