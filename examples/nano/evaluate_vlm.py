@@ -87,7 +87,7 @@ def sampled(model: str, n: int, candidates: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         pipeline.write(folder)
         found = [record["truth"] for record in read_scenes(folder)[1]]
-    return sum(truth["true"] for truth in found) / sum(truth["stated"] for truth in found)
+    return sum(truth["true"] for truth in found) / max(1, sum(truth["stated"] for truth in found))
 
 
 def _answers(
