@@ -41,12 +41,12 @@ class Decontaminate(Filter):
     """Drop samples that nearly show an image of an evaluation set, or share a run of words with one of its texts.
 
     `evaluation` is a folder, tars, a table or a file of prompts, as `mmsynth` reads any other, or any source with its
-    parameters: `{kind: prompts, path: questions.jsonl}` is one of texts alone. An image counts when
-    its perceptual hash, or that of its mirror image, is within `distance` bits (`contaminated_image`): recompressed,
-    resized and framed copies, and not crops; flat pictures, of one colour or nearly, and stripes are not compared. A
-    text counts when it shares `ngram` words in a row; evaluation texts of 8 words and more count when contained, of 5
-    to 7 when equal, shorter ones never (`contaminated_text`). Texts are captions, all in the record, and questions with
-    their answers. `record["contaminated_by"]` is the key of the evaluation sample. A sample with neither image nor text
+    parameters: `{kind: prompts, path: questions.jsonl}` is one of texts alone. An image counts when its perceptual
+    hash, or that of its mirror image, is within `distance` bits (`contaminated_image`): recompressed, resized and
+    framed copies, and not crops; flat pictures, of one colour or nearly, and stripes are not compared. A text counts
+    when it shares `ngram` words in a row; evaluation texts of 8 words and more count when contained, of 5 to 7 when
+    equal, shorter ones never (`contaminated_text`). Texts are captions, all in the record, and questions with their
+    answers. `record["contaminated_by"]` is the key of the evaluation sample. A sample with neither image nor text
     goes on.
 
     Brown et al. 2020 (GPT-3, arXiv 2005.14165, appendix C) for texts.

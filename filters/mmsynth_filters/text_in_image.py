@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     import PIL.Image
 
 #: areas are counted on a grid with this longer side
+_GRID_SIDE = 512
 #: pixels: rapidocr rounds sides to multiples of these
 _THINNEST = 32
-_GRID_SIDE = 512
 
 
 class TextInImage(Filter):

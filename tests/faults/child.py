@@ -20,7 +20,7 @@ class WithoutExtras:
 
 
 if __name__ in {"__main__", "__mp_main__"}:  # worker processes import this file under the second name
-    sys.meta_path.insert(0, WithoutExtras())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, WithoutExtras())  # type: ignore[arg-type]  # find_spec is all that Python asks of it
 
 
 def main(out: str, pipeline: str, options: dict[str, Any]) -> int:

@@ -16,7 +16,7 @@ from mmsynth.errors import RecipeError
 from mmsynth.selection import Rows
 from tests.engine.run_files import members
 from tests.photos import photographs
-from tests.selection.test_select import kept
+from tests.selection.runs import kept
 
 URL = "memory://bucket/run"
 

@@ -10,7 +10,7 @@ from mmsynth.cli import run
 from mmsynth.sample import Sample
 from mmsynth.testing import photo_samples
 from tests.engine.run_files import records, rows
-from tests.selection.test_select import scored, write_run
+from tests.selection.runs import scored, write_run
 
 
 def test_captions_are_mixed_by_each_samples_own_seed(tmp_path: Path) -> None:

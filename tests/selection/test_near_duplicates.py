@@ -18,7 +18,7 @@ from mmsynth.sample import Sample
 from mmsynth.selection import Rows
 from tests.engine.run_files import members, records
 from tests.photos import photographs
-from tests.selection.test_select import kept, scored, write_run
+from tests.selection.runs import kept, scored, write_run
 
 
 @pytest.fixture(scope="module")

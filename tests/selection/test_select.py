@@ -1,4 +1,4 @@
-"""select and query: decided from the parquet files, explained, written whole and shuffled."""
+"""select: decided from the parquet files, explained, written whole and shuffled."""
 
 import hashlib
 import io
@@ -13,44 +13,13 @@ import yaml
 
 import mmsynth as mm
 from mmsynth.cli import run
-from mmsynth.engine.items import Block, Item
 from mmsynth.errors import RecipeError, SourceError
 from mmsynth.sample import Sample
 from mmsynth.selection import Decision, Rows
 from mmsynth.shards.folder import RunFolder
-from mmsynth.shards.writer import ShardWriter
 from mmsynth.testing import photo_samples
 from tests.engine.run_files import members, records, rows
-
-
-def write_run(folder: Path, samples: Sequence[Sample], scores: Sequence[str] = ("clip",), per_shard: int = 10) -> Path:
-    """A run as the engine leaves it, with scores as given."""
-    made = RunFolder(folder)
-    made.start(mm.scenes(len(samples)).recipe, "cpu")
-    for index, start in enumerate(range(0, len(samples), per_shard)):
-        writer = ShardWriter(made.storage, Block(index, None, None), scores, [])
-        for sample in samples[start : start + per_shard]:
-            writer.add(Item(sample.key, sample))
-        made.add(index, writer.commit())
-    made.finish(mm.scenes(len(samples)).recipe, "cpu")
-    return folder
-
-
-def scored(n: int = 30, **more: Any) -> list[Sample]:
-    """Photographs with captions of i + 1 words and the CLIP score i / 100."""
-    return [
-        Sample(f"k{i:03d}", photo.image, " ".join(["word"] * (i + 1))).with_scores(clip=i / 100).with_record(**more)
-        for i, photo in enumerate(photo_samples(n))
-    ]
-
-
-def kept(folder: Path) -> set[str]:
-    return {row["key"] for row in rows(folder)}
-
-
-@pytest.fixture
-def pairs(tmp_path: Path) -> Path:
-    return write_run(tmp_path / "pairs", scored())
+from tests.selection.runs import kept, scored, write_run
 
 
 @pytest.mark.parametrize(
@@ -201,16 +170,6 @@ def test_the_commands_do_the_same(pairs: Path, tmp_path: Path, capsys: pytest.Ca
     assert kept(out) == {f"k{i:03d}" for i in range(20, 30)}
 
 
-def test_a_query_gives_a_table_csv_or_json(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sql = "select key, clip from samples where clip > 0.27 order by key"
-    assert run(["query", str(pairs), sql]) == 0
-    assert "k028" in capsys.readouterr().out
-    assert run(["query", str(pairs), sql, "--format", "csv"]) == 0
-    assert capsys.readouterr().out == "key,clip\nk028,0.28\nk029,0.29\n"
-    assert run(["query", str(pairs), sql, "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[0]) == {"key": "k028", "clip": 0.28}
-
-
 # -- what cannot be ----------------------------------------------------------------------------------------------------
 
 
@@ -260,23 +219,6 @@ def test_what_cannot_be_decided_says_why(pairs: Path, tmp_path: Path, decision: 
 def test_parts_that_do_not_go_together_are_refused(pairs: Path, decision: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         mm.select(pairs, **decision)
-
-
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "drop table samples",
-        "select 1; select 2",
-        "selec",
-        "copy samples to 'x.csv'",
-        "select * from 'other.parquet'",
-        "attach 'x.db'",
-        "set memory_limit = '1GB'",
-    ],
-)
-def test_a_query_is_one_select_of_the_runs_rows(pairs: Path, sql: str) -> None:
-    with pytest.raises(RecipeError):
-        Rows([pairs]).query(sql)
 
 
 def test_a_score_that_is_no_number_passes_no_bound_and_is_counted(tmp_path: Path) -> None:
@@ -344,37 +286,6 @@ def test_an_expression_that_is_no_number_is_best_of_nothing(pairs: Path, tmp_pat
         mm.select(pairs, by="clip / 0.0 - clip / 0.0", top=0.5).write(tmp_path / "out")
 
 
-def test_text_in_brackets_is_shown_as_it_is(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["query", str(pairs), "select '[INST] hi [/INST]' as caption, '[bold]x[/bold]' as b"]) == 0
-    told = capsys.readouterr().out
-    assert "[INST] hi [/INST]" in told
-    assert "[bold]x[/bold]" in told
-
-
-def test_json_has_no_nan(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["query", str(pairs), "select 'nan'::double as x from samples limit 1", "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"x": None}
-
-
-def test_a_query_may_begin_with_a_comment(pairs: Path) -> None:
-    for sql in ("-- how many?\nselect count(*) from samples", " /* all; of them */ (select count(*) from samples)"):
-        assert Rows([pairs]).query(sql).fetchone() == (30,)
-
-
-def test_json_of_nested_values_and_columns_of_one_name(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    nested = "['nan'::double, 1] l, {'a': 'inf'::double} s, map {date '2026-01-02': 1} m"
-    sql = f"select {nested}, 1 n, 2 n from samples limit 1"
-    assert run(["query", str(pairs), sql, "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
-    assert told == {"l": [None, 1.0], "s": {"a": None}, "m": {"2026-01-02": 1}, "n": 1, "n_1": 2}
-
-
-@pytest.mark.parametrize("sql", ["describe samples", "show tables", "summarize samples"])
-def test_what_is_no_select_is_refused(pairs: Path, sql: str) -> None:
-    with pytest.raises(RecipeError, match="one SELECT"):
-        Rows([pairs]).query(sql)
-
-
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
@@ -390,21 +301,6 @@ def test_a_score_called_as_a_column_is_asked_for_by_its_prefix(tmp_path: Path, n
     query = f'select min(width), min("score_{name}"), max(caption_words), max(shard), max(caption) from samples'
     assert rows_of.query(query).fetchall() == [(scored(1)[0].image.width, 0.5, 4, 0, "word word word word")]  # type: ignore[union-attr]
     assert Decision(where=f'"score_{name}" = 0.5', by=f"score_{name}", top=1).decide(rows_of).kept == 4
-
-
-@pytest.mark.parametrize(
-    ("sql", "message"),
-    [
-        ("select samples.foo from samples", "no column 'foo' .* there are key, status"),
-        ("select s.foo from samples s", "no column 'foo' .* there are key, status"),
-        ("select foo.clip from samples", "no table 'foo': there is samples, with key, status"),
-        ("select * from sample", "no table 'sample': there is samples, with key, status"),
-        ("select samples.words from samples", "The filter 'caption_length' gives this score"),
-    ],
-)
-def test_an_unknown_name_gets_the_names_there_are(pairs: Path, sql: str, message: str) -> None:
-    with pytest.raises(RecipeError, match=message):
-        Rows([pairs]).query(sql)
 
 
 def test_by_alone_is_refused_with_the_reason(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
