@@ -6,25 +6,29 @@
 Importing this loads no torch, and nothing heavy until it is used.
 """
 
+import functools
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmsynth.errors import MMSynthError
     from mmsynth.image import Image
-    from mmsynth.pipeline import Pipeline, prompts, read, scenes, select, source
+    from mmsynth.pipeline import Pipeline, read, select, source
     from mmsynth.recipe import Recipe
     from mmsynth.report import Report
-    from mmsynth.sample import Dropped, Sample
+    from mmsynth.sample import Dropped, Failed, Sample
     from mmsynth.sources.base import Source
-    from mmsynth.stage import Captioner, Filter, Renderer, Stage
+    from mmsynth.stage import Captioner, Filter, Grouping, Renderer, Stage
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Captioner",
     "Dropped",
+    "Failed",
     "Filter",
+    "Grouping",
     "Image",
     "MMSynthError",
     "Pipeline",
@@ -34,9 +38,7 @@ __all__ = [
     "Sample",
     "Source",
     "Stage",
-    "prompts",
     "read",
-    "scenes",
     "select",
     "source",
 ]
@@ -45,26 +47,32 @@ _HOMES = {
     "MMSynthError": "errors",
     "Image": "image",
     "Pipeline": "pipeline",
-    "prompts": "pipeline",
     "read": "pipeline",
-    "scenes": "pipeline",
     "select": "pipeline",
     "source": "pipeline",
     "Recipe": "recipe",
     "Report": "report",
     "Dropped": "sample",
+    "Failed": "sample",
     "Sample": "sample",
     "Source": "sources.base",
     "Captioner": "stage",
     "Filter": "stage",
+    "Grouping": "stage",
     "Renderer": "stage",
     "Stage": "stage",
 }
 
 
 def __getattr__(name: str) -> Any:
+    """The public names, and every registered source by its own: `mm.prompts("prompts.txt")`, `mm.scenes(40)`."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"mmsynth.{_HOMES[name]}"), name)
+    # asked first for a module of that name, too, by `from mmsynth import …`
+    if not name.startswith("_") and importlib.util.find_spec(f"mmsynth.{name}") is None:
+        registry = importlib.import_module("mmsynth.registry")
+        if name in registry.entry_points("source"):
+            return functools.partial(importlib.import_module("mmsynth.pipeline").source, name)
     raise AttributeError(f"module 'mmsynth' has no attribute '{name}'")
 
 

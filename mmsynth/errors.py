@@ -8,6 +8,7 @@
     ├── OutputError             exit 6   an output folder in use, or holding another recipe's run
     ├── TooManyFailures         exit 7   the share of failed samples passed max_failures
     ├── WorkerError             exit 8   a worker process died
+    ├── DeviceError             exit 9   a GPU failed, and every later call in this process would too
     └── SampleError             a single sample that cannot be used: the engine turns it into a `failed` row
         └── ImageError
 
@@ -63,6 +64,12 @@ class WorkerError(MMSynthError):
     """A worker process died without saying why (killed, out of memory, a crash in native code)."""
 
     exit_code = 8
+
+
+class DeviceError(MMSynthError):
+    """A device that failed, other than by running out of memory: this process cannot use it any more."""
+
+    exit_code = 9
 
 
 class SampleError(MMSynthError):

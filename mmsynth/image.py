@@ -132,6 +132,11 @@ class Image:
         image._decoded = True  # our own encoder wrote it
         return image
 
+    @property
+    def bytes_held(self) -> int:
+        """How many encoded bytes are in memory; 0 for a file that nobody has looked at."""
+        return len(self._data or b"")
+
     @cached_property
     def _header(self) -> tuple[str, int, int]:
         """Format, width and height as displayed (EXIF rotation applied), from the header alone."""

@@ -1,13 +1,13 @@
 """Pipeline: a source and a chain of stages, immutable. Fluent calls build the recipe; the recipe is the pipeline."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsynth import registry
-from mmsynth.candidates import BestOf, Repeat
 from mmsynth.errors import RecipeError
-from mmsynth.recipe import Out, Recipe, RunOptions, build
+from mmsynth.recipe import GROUPING, Out, Recipe, RunOptions, build, build_stage
 from mmsynth.sample import Result
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
@@ -46,13 +46,22 @@ class Pipeline:
         """Add a filter, by its registered name or as an object."""
         return self._with_stage("filter", name, parameters)
 
-    def repeat(self, times: int) -> "Pipeline":
-        """Go on with `times` candidates of each sample, each with its own seeds: keys `k_0`, `k_1`, …"""
-        return self._and(build(Repeat, {"times": times}, "repeat"))
+    def then(self, stage: Stage) -> "Pipeline":
+        """Add any stage, as an object."""
+        return self._and(stage)
 
-    def best_of(self, score: str) -> "Pipeline":
-        """Keep the candidate with the highest score; the others are dropped as `not_best`."""
-        return self._and(build(BestOf, {"score": score}, "best_of"))
+    def __getattr__(self, name: str) -> "Callable[..., Pipeline]":
+        """Add a stage whose own name is its word, with the value that stands beside it: `.repeat(4)`, `.best_of("clip")`.
+
+        Any registered one, a stranger's too: see `mmsynth plugins`, recipe word grouping.
+        """
+        if name.startswith("_") or name not in registry.entry_points(GROUPING):
+            raise AttributeError(f"a Pipeline has no '{name}'")
+
+        def add(value: Any = None, /, **parameters: Any) -> Pipeline:
+            return self._and(build_stage({name: value, **parameters}, f".{name}()"))
+
+        return add
 
     def seeded(self, seed: int) -> "Pipeline":
         """The same pipeline with another seed."""
@@ -83,6 +92,12 @@ class Pipeline:
 
         return run_recipe(self.recipe, on_progress)
 
+    def __iter__(self) -> Iterator[Result]:
+        """What becomes of every input, one after another, in memory: Sample, Dropped or Failed. Nothing is written."""
+        from mmsynth.engine.run import results
+
+        return results(self.recipe)
+
     def take(self, n: int) -> list[Result]:
         """The results of the first `n` inputs, nothing written: to look at while building a pipeline.
 
@@ -107,11 +122,13 @@ class Pipeline:
         return Pipeline(self.recipe.model_copy(update={"stages": (*self.recipe.stages, stage)}))
 
 
-def source(kind: str | Source, /, **parameters: Any) -> Pipeline:
-    """A pipeline that starts with the source registered as `kind`."""
+def source(kind: str | Source, value: Any = None, /, **parameters: Any) -> Pipeline:
+    """A pipeline that starts with the source registered as `kind`; `value` is that of its main parameter."""
     if isinstance(kind, Source):
         return Pipeline(Recipe(source=kind))
-    return Pipeline(Recipe(source=build(registry.load("source", kind), parameters, f"source {kind}")))
+    plugin = registry.load("source", kind)
+    given = {} if value is None else {plugin.main: str(value) if isinstance(value, Path) else value}
+    return Pipeline(Recipe(source=build(plugin, {**given, **parameters}, f"source {kind}")))
 
 
 def read(path: str | Path, **parameters: Any) -> Pipeline:
@@ -125,13 +142,3 @@ def read(path: str | Path, **parameters: Any) -> Pipeline:
 def select(*runs: str | Path, **decision: Any) -> Pipeline:
     """The samples of earlier runs that a decision keeps: select("run/", where="clip >= 0.26", top=0.3, by="clip")."""
     return source("select", runs=[str(run) for run in runs], **decision)
-
-
-def prompts(path: str | Path, **parameters: Any) -> Pipeline:
-    """Read prompts to draw: a text file with one in each line, or jsonl."""
-    return source("prompts", path=str(path), **parameters)
-
-
-def scenes(n: int, seed: int = 0, **parameters: Any) -> Pipeline:
-    """`n` random scenes, as prompts with their facts; add `.render("scenes")` to draw them."""
-    return source("scenes", n=n, seed=seed, **parameters)

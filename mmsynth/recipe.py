@@ -19,7 +19,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -27,14 +27,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmsynth import registry
-from mmsynth.candidates import STEPS, BestOf, CandidateStep, Repeat
 from mmsynth.errors import RecipeError
-from mmsynth.models import is_trusted
+from mmsynth.models.loading import is_trusted
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
 
 VERBS = ("render", "caption", "filter")
+#: the registry's word for stages whose own name is the recipe's
+GROUPING = "grouping"
 _SECTION = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -105,8 +106,7 @@ class Recipe(BaseModel):
             raise RecipeError(f"a recipe needs a source, such as source: {{kind: folder, path: photos/}} ({where})")
         stages = fields.get("stages") or []
         if not isinstance(stages, list):
-            words = ", ".join((*VERBS, *STEPS))
-            raise RecipeError(f"stages must be a list, each item with one of {words} ({where}, stages)")
+            raise RecipeError(f"stages must be a list, each item with one of {_stage_words()} ({where}, stages)")
         seed = fields.get("seed", 0)
         if not isinstance(seed, int) or isinstance(seed, bool):
             raise RecipeError(f"seed must be a whole number, got {seed!r} ({where}, seed)")
@@ -165,40 +165,24 @@ class Recipe(BaseModel):
         for score, times in scores.items():
             if times > 1:
                 raise RecipeError(f"{times} stages write the score '{score}': give each its own name")
-        _check_candidates(bound)
+        for position, stage in enumerate(bound):
+            stage.check_place(bound[:position])
         return tuple(bound)
 
 
 def _spec(stage: Stage) -> dict[str, Any]:
     """A stage as its recipe has it."""
-    if isinstance(stage, CandidateStep):
-        return {stage.verb: getattr(stage, stage.value)}
     parameters = stage.model_dump(mode="json", exclude_defaults=True)
-    return {stage.verb: registry.name_of(stage.verb, type(stage)), **parameters}
+    if stage.verb:
+        return {stage.verb: registry.name_of(stage.verb, type(stage)), **parameters}
+    main = stage.model_dump(mode="json", include={stage.main}).get(stage.main)
+    return {registry.name_of(GROUPING, type(stage)): main, **{k: v for k, v in parameters.items() if k != stage.main}}
 
 
 def _label(stage: Stage) -> str:
-    if isinstance(stage, CandidateStep):
-        return f"{stage.verb}:{getattr(stage, stage.value)}"
-    return f"{stage.verb}:{registry.name_of(stage.verb, type(stage))}"
-
-
-def _check_candidates(stages: Iterable[Stage]) -> None:
-    """Every `best_of` has candidates to choose among, and a score that tells them apart. Raises RecipeError."""
-    #: the scores written since the start, and since each repeat that is still open
-    scores: list[set[str]] = [set()]
-    for stage in stages:
-        scores[-1] |= set(stage.score_names())
-        if isinstance(stage, Repeat):
-            scores.append(set())
-        if isinstance(stage, BestOf):
-            if len(scores) == 1:
-                raise RecipeError(f"best_of: {stage.score} has nothing to choose among: put a repeat before it")
-            if stage.score not in scores[-1]:
-                known = ", ".join(sorted(scores[-1])) or "none"
-                raise RecipeError(f"no stage between repeat and best_of writes '{stage.score}'. Scores: {known}")
-            chosen_by = scores.pop()
-            scores[-1] |= chosen_by
+    if stage.verb:
+        return f"{stage.verb}:{registry.name_of(stage.verb, type(stage))}"
+    return registry.name_of(GROUPING, type(stage))
 
 
 def build_source(spec: object, where: str = "recipe") -> Source:
@@ -227,24 +211,40 @@ def _trusted(stage: Stage) -> Stage:
 
 
 def build_stage(spec: object, where: str) -> Stage:
-    """A stage from {verb: name, **parameters}."""
+    """A stage from {verb: name, **parameters}, or from {name: value, **parameters} where its own name is the word."""
     fields = _mapping(spec, where, "a stage")
-    words = (*VERBS, *STEPS)
-    verbs = [verb for verb in words if verb in fields]
-    if len(verbs) != 1:
-        raise RecipeError(f"a stage has exactly one of {', '.join(words)}, got {sorted(fields)} ({where})")
-    verb = verbs[0]
-    name = fields.pop(verb)
-    if verb in STEPS:
-        if fields:
-            raise RecipeError(f"{verb} takes nothing beside its value, got {sorted(fields)} ({where})")
-        return build(STEPS[verb], {STEPS[verb].value: name}, f"{where}, {verb}")
-    if not isinstance(name, str):
-        raise RecipeError(f"{verb} must name a plugin, got {name!r} ({where})")
-    plugin = registry.load(verb, name, may_import=False)
-    if not issubclass(plugin, Stage) or plugin.verb != verb:
-        raise RecipeError(f"'{name}' is not for {verb} ({where})")
-    return build(plugin, fields, f"{where}, {verb} {name}")
+    words = [word for word in fields if word in VERBS or word in registry.entry_points(GROUPING) or ":" in word]
+    if len(words) != 1:
+        raise RecipeError(f"a stage has exactly one of {_stage_words()}, got {sorted(fields)} ({where})")
+    word = words[0]
+    value = fields.pop(word)
+    if word not in VERBS:
+        return _build_grouping(word, value, fields, where)
+    if not isinstance(value, str):
+        raise RecipeError(f"{word} must name a plugin, got {value!r} ({where})")
+    plugin = registry.load(word, value, may_import=False)
+    if not issubclass(plugin, Stage) or plugin.verb != word:
+        raise RecipeError(f"'{value}' is not for {word} ({where})")
+    return build(plugin, fields, f"{where}, {word} {value}")
+
+
+def _build_grouping(name: str, value: object, fields: dict[str, Any], where: str) -> Stage:
+    plugin = registry.load(GROUPING, name, may_import=False)
+    if not issubclass(plugin, Stage) or plugin.verb:
+        raise RecipeError(f"'{name}' is not a stage whose name stands alone ({where})")
+    if plugin.main:
+        if plugin.main in fields:
+            raise RecipeError(
+                f"{name}: {plugin.main} is the value beside the name, and cannot be given twice ({where})"
+            )
+        fields[plugin.main] = value
+    elif value is not None:
+        raise RecipeError(f"{name} takes no value beside its name, got {value!r} ({where})")
+    return build(plugin, fields, f"{where}, {name}")
+
+
+def _stage_words() -> str:
+    return ", ".join((*VERBS, *sorted(registry.entry_points(GROUPING))))
 
 
 def build(model: type[ModelT], fields: Mapping[str, Any], where: str) -> ModelT:

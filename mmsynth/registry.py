@@ -1,9 +1,11 @@
 """The plugin registry: names → classes, found by entry point, built-ins exactly as strangers.
 
-A plugin is a class named in its distribution's entry points, in one of GROUPS:
+A plugin is a class named in its distribution's entry points, in one of GROUPS, with the extra that installs what it
+imports, if there is one:
 
     [project.entry-points."mmsynth.filters"]
     short_side = "my_package:ShortSide"
+    sharpness = "my_package:Sharpness [opencv]"
 
 A name with a colon (`my_module:ShortSide`) is imported as it stands, for stages that nobody has registered; where a
 recipe has it, only once somebody has asked for the module: a recipe cannot run code.
@@ -19,19 +21,28 @@ from typing import Any
 
 from mmsynth.errors import PluginError
 
-#: the recipe's word → the entry point group
+#: the recipe's word → the entry point group; the stages of `grouping` have their own names for a word
 GROUPS = {
     "source": "mmsynth.sources",
     "caption": "mmsynth.captioners",
     "render": "mmsynth.renderers",
     "filter": "mmsynth.filters",
+    "grouping": "mmsynth.groupings",
+    "chat_engine": "mmsynth.chat_engines",
 }
-_NOUNS = {"source": "source", "caption": "captioner", "render": "renderer", "filter": "filter"}
+_NOUNS = {
+    "source": "source",
+    "caption": "captioner",
+    "render": "renderer",
+    "filter": "filter",
+    "grouping": "grouping",
+    "chat_engine": "chat engine",
+}
 
 
 @cache
 def entry_points(word: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """Name → entry point for "source", "caption", "render" or "filter". Raises PluginError when two share a name."""
+    """Name → entry point for one of the words in GROUPS. Raises PluginError when two share a name."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for entry in sorted(importlib.metadata.entry_points(group=GROUPS[word]), key=lambda e: (e.name, e.value)):
         other = found.get(entry.name)
@@ -63,20 +74,22 @@ def load(word: str, name: str, *, may_import: bool = True) -> type[Any]:
     except ImportError as error:
         raise PluginError(
             f"the {_NOUNS[word]} '{name}' needs '{error.name or error}', which is not installed: "
-            f"pip install 'mmsynth[{_EXTRAS.get(name, 'all')}]'"
+            f"{_how_to_install(entries[name])}"
         ) from error
     return _checked_class(loaded, name)
 
 
-#: which extra brings what a built-in plugin imports
-_EXTRAS = {"clip": "clip", "vlm": "vlm", "ask": "vlm", "diffusion": "diffusion", "huggingface": "huggingface"}
+def _how_to_install(entry: importlib.metadata.EntryPoint) -> str:
+    """The command that installs what the plugin imports: its distribution with the extra that the entry point names."""
+    distribution = entry.dist.name if entry.dist else "mmsynth"
+    return f"pip install '{distribution}[{','.join(entry.extras)}]'" if entry.extras else f"pip install {distribution}"
 
 
 def name_of(word: str, plugin: type[Any]) -> str:
     """The name a class is registered under, or its import path."""
     path = f"{plugin.__module__}:{plugin.__qualname__}"
     for name, entry in entry_points(word).items():
-        if entry.value == path or (entry.attr == plugin.__qualname__ and entry.load() is plugin):
+        if f"{entry.module}:{entry.attr}" == path or (entry.attr == plugin.__qualname__ and entry.load() is plugin):
             return name
     return path
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmsynth.io.storage import LocalStorage
 from mmsynth.shards.folder import RunFolder
-from mmsynth.shards.storage import LocalStorage
 from mmsynth.shards.writer import SCORE_PREFIX
 
 if TYPE_CHECKING:
@@ -18,15 +18,21 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an output folder holds. `inputs == kept + dropped + failed`, always."""
+    """What an output folder holds. `candidates == kept + dropped + failed`, always.
+
+    Candidates are what stages (`repeat`, crops) made of the inputs; where none did, they are the inputs themselves.
+    """
 
     #: the output folder, or its URL
     path: Path | str
     inputs: int
+    #: inputs of which nothing was kept or dropped, all of it having failed
+    failed_inputs: int
+    candidates: int
     kept: int
     dropped: dict[str, int]
     failed: dict[str, int]
-    mended: dict[str, int]
+    repaired: dict[str, int]
     shards: int
     is_finished: bool
     #: score name → {quantile: value} over every input that was scored, dropped ones too; none where nothing was done
@@ -54,14 +60,18 @@ class Report:
 
     def _lines(self) -> Iterable[tuple[str, str]]:
         yield "inputs", f"{self.inputs:,}"
+        if self.candidates != self.inputs:
+            if self.failed_inputs:
+                yield "    failed altogether", f"{self.failed_inputs:,}"
+            yield "candidates made of them", f"{self.candidates:,}"
         yield "[green]kept[/]", f"{self.kept:,}"
         yield "[yellow]dropped[/]", f"{sum(self.dropped.values()):,}"
         yield from ((f"    {reason}", f"{n:,}") for reason, n in self.dropped.items())
         yield "[red]failed[/]", f"{sum(self.failed.values()):,}"
         yield from ((f"    {reason}", f"{n:,}") for reason, n in self.failed.items())
-        if self.mended:
-            yield "mended on the way in", f"{sum(self.mended.values()):,}"
-            yield from ((f"    {reason}", f"{n:,}") for reason, n in self.mended.items())
+        if self.repaired:
+            yield "repaired on the way in", f"{sum(self.repaired.values()):,}"
+            yield from ((f"    {reason}", f"{n:,}") for reason, n in self.repaired.items())
         yield "shards", f"{self.shards:,}" + ("" if self.is_finished else " (unfinished)")
         if self.already:
             yield "done by an earlier run", f"{self.already:,}"
@@ -75,20 +85,31 @@ class Report:
 def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0) -> Report:
     """The report of what is committed in `folder`; without score quantiles where an earlier run had done all of it."""
     stats = list(folder.committed.values())
-    is_new = already < sum(s["count"] for s in stats)
+    done = [stats_inputs(s) for s in stats]
+    inputs = sum(sum(one.values()) for one in done)
     return Report(
         path=Path(folder.shown) if isinstance(folder.storage, LocalStorage) else folder.shown,
-        inputs=sum(s["count"] for s in stats),
+        inputs=inputs,
+        failed_inputs=sum(one["failed"] for one in done),
+        candidates=sum(s["count"] for s in stats),
         kept=sum(s["successes"] for s in stats),
         dropped=_total(stats, "dropped"),
         failed=_total(stats, "failed"),
-        mended=_total(stats, "mended"),
+        repaired=_total(stats, "repaired"),
         shards=sum(s["successes"] > 0 for s in stats),
         is_finished=folder.is_finished,
-        scores=_score_quantiles(folder) if is_new else {},
+        scores=_score_quantiles(folder) if already < inputs else {},
         seconds=seconds,
         already=already,
     )
+
+
+def stats_inputs(stats: dict[str, Any]) -> dict[str, int]:
+    """Status → how many inputs of a shard came to it. Runs of 0.1 counted candidates alone."""
+    failed = sum(stats["failed"].values())
+    kept, count = stats["successes"], stats["count"]
+    inputs: dict[str, int] = stats.get("inputs", {"kept": kept, "dropped": count - kept - failed, "failed": failed})
+    return inputs
 
 
 def _total(stats: list[dict[str, Any]], field_name: str) -> dict[str, int]:

@@ -1,8 +1,9 @@
-"""Sample: one image-text example, and Dropped: what a stage gives back for one that does not go on."""
+"""Sample: one image-text example. Dropped and Failed: what a stage gives back for one that does not go on."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mmsynth.image import Image
 
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: the record: captions, qa, facts, scores, source, steps, synthetic, and what the input's own JSON held
+#: the record: captions, qa, messages, preference, facts, scores, source, steps, synthetic, and what the input's own JSON
+#: held; docs/record.schema.json has all of it
 Record = Mapping[str, Any]
 
 
@@ -19,12 +21,13 @@ class Sample:
     """One image-text example. Frozen: the `with_…` methods give a changed copy.
 
     - `key`: unique in a run, stable, `[0-9A-Za-z_-]+`
-    - `image`: the encoded bytes as they came; None before a renderer has drawn it
+    - `image`: the main picture, encoded bytes as they came; None before a renderer has drawn it
     - `caption`: the text that training reads; for text-to-image, the prompt until a captioner writes another
     - `record`: everything else, as JSON values; never change it in place
     - `members`: what else the sample had in its tar, extension → bytes; written back as it came
     - `arrays`: numbers too many for the record, name → array: written beside the shard as `00000_<name>.npy`, one row
       for each kept sample (`with_array`)
+    - `images`: further pictures by name, such as `before`, `rejected`, `page2`, `frame03`; in the tar `key.before.jpg`
     """
 
     key: str
@@ -33,6 +36,7 @@ class Sample:
     record: Record = field(default_factory=dict)
     members: Mapping[str, bytes] = field(default_factory=dict)
     arrays: Mapping[str, "npt.NDArray[np.generic]"] = field(default_factory=dict)
+    images: Mapping[str, Image] = field(default_factory=dict)
 
     def with_caption(self, text: str, origin: str = "synthetic", **about: Any) -> "Sample":
         """A copy that reads `text`, with the earlier captions kept in `record["captions"]`.
@@ -46,9 +50,38 @@ class Sample:
             earlier.append({"text": self.caption, "origin": "original"})
         return replace(self, caption=text, record={**self.record, "captions": [*earlier, entry]})
 
-    def with_image(self, image: Image) -> "Sample":
-        """A copy that shows `image`."""
-        return replace(self, image=image)
+    def with_image(self, image: Image, name: str = "") -> "Sample":
+        """A copy whose picture `name` is `image`; the main picture's name is ""."""
+        if not name:
+            return replace(self, image=image)
+        check_picture_name(name)
+        return replace(self, images={**self.images, name: image})
+
+    def picture(self, name: str = "") -> Image | None:
+        """The picture called `name`, or None; the main picture's name is ""."""
+        return self.images.get(name) if name else self.image
+
+    def with_messages(self, messages: Iterable[Mapping[str, Any]]) -> "Sample":
+        """A copy whose conversation, `record["messages"]`, is `messages`, in the form that chat templates read.
+
+        Each is `{"role": …, "content": [{"type": "image", "image": name}, {"type": "text", "text": …}]}`; the main
+        picture's name is "".
+        """
+        return self.with_record(messages=[dict(message) for message in messages])
+
+    def with_preference(
+        self,
+        prompt: Iterable[Mapping[str, Any]],
+        chosen: Iterable[Mapping[str, Any]],
+        rejected: Iterable[Mapping[str, Any]],
+        **about: Any,
+    ) -> "Sample":
+        """A copy with `record["preference"]`: a prompt and two answers to it, all as messages, the first the better.
+
+        `about` goes beside them: `scores={"chosen": …, "rejected": …}`, and `how` they were told apart.
+        """
+        sides = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        return self.with_record(preference={k: [dict(m) for m in messages] for k, messages in sides.items()} | about)
 
     def with_qa(self, pairs: Iterable[Mapping[str, Any]]) -> "Sample":
         """A copy with question-answer pairs added: each {"question", "answer", "kind", …} as JSON values."""
@@ -66,7 +99,7 @@ class Sample:
         """A copy whose record has these fields set."""
         # not by replace(), which takes three times as long: this is called for every sample by every stage
         record = {**self.record, **fields}
-        return Sample(self.key, self.image, self.caption, record, self.members, self.arrays)
+        return Sample(self.key, self.image, self.caption, record, self.members, self.arrays, self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +114,26 @@ class Dropped:
     sample: Sample | None = None
 
 
-Result = Sample | Dropped
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A sample that a stage could not do.
+
+    `reason` is a short code that is counted, `detail` what there is to say about this one. Give `sample` to keep the
+    scores that it had by then.
+    """
+
+    reason: str
+    detail: str = ""
+    sample: Sample | None = None
+
+
+#: what a stage gives back for one sample. A list opens a group: several candidates, crops, turns of one sample
+Result: TypeAlias = Sample | Dropped | Failed | list[Sample]
+
+_PICTURE_NAME = re.compile(r"[A-Za-z][0-9A-Za-z_-]*")
+
+
+def check_picture_name(name: str) -> None:
+    """Raise ValueError for a name that could not be read back from a member's name in a tar."""
+    if not _PICTURE_NAME.fullmatch(name):
+        raise ValueError(f"a picture's name is a letter, then letters, digits, _ and -, got {name!r}")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mmsynth.image import Image
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth.stage import Captioner, Filter, Renderer, Stage
 
 
@@ -28,7 +28,7 @@ class ColourRenderer(Renderer):
     size: int = 32
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
-        return [s.with_image(plain_image(self.seed(s), self.size)) for s in batch]
+        return [s.with_image(plain_image(self.seed_of(s), self.size)) for s in batch]
 
 
 class KeyFilter(Filter):
@@ -69,30 +69,66 @@ def photo_samples(n: int, size: int = 48) -> list[Sample]:
     return samples
 
 
+def run_stage(stage: Stage, samples: Sequence[Sample]) -> list[list[Result]]:
+    """What `stage`, whose setup() has run, makes of each sample, as the engine runs it: mostly one result each.
+
+    The samples are a block. For stages of the shape group they are one group, too.
+    """
+    from mmsynth.blocks import Block, Edge, Flow, Item
+    from mmsynth.engine.chain import run_stage as running
+    from mmsynth.engine.resources import resources
+
+    group = ("group",) if stage.shape == "group" else ()
+    items = [Item(sample.key, sample, groups=group, number=number) for number, sample in enumerate(samples)]
+    block = Block(0, None, len(items))
+    flow: list[Flow] = [Edge(block, is_end=False), *items, Edge(block, is_end=True)]
+    results: list[list[Result]] = [[] for _ in samples]
+    with resources(2, None, with_loop=stage.shape == "one") as on:
+        for entry in running(flow, stage, on):
+            if isinstance(entry, Item):
+                results[entry.number].append(_result(entry))
+    return results
+
+
+def _result(item: Any) -> Result:
+    if item.status == "kept":
+        kept: Sample = item.sample
+        return kept
+    return Dropped(item.reason, item.sample) if item.status == "dropped" else Failed(item.reason, item.detail)
+
+
 def check_stage(stage: Stage, samples: Sequence[Sample], device: str = "cpu") -> list[Result]:
     """Assert that `stage` keeps the contract on `samples` (at least 3), and give its results.
 
-    Order kept, one result each, inputs not mutated, the same result for any batch size, picklable, documented.
+    Order kept, inputs not mutated, the same result for any batch size, picklable, documented.
     """
     assert len(samples) >= 3, "the contract needs at least three samples"
     assert type(stage).__doc__, f"{type(stage).__name__} has no docstring"
     assert type(pickle.loads(pickle.dumps(stage))) is type(stage), "stages travel to worker processes"
-    stage = stage.bound(stage.label, run_seed=7)
+    stage = stage.bound(stage.step_name, run_seed=7)
     stage.check()
     stage.setup(device)
     before = copy.deepcopy([_visible(sample) for sample in samples])
-    together = stage.process(list(samples))
+    together = run_stage(stage, samples)
     assert [_visible(sample) for sample in samples] == before, "a stage must not change its inputs"
-    assert len(together) == len(samples), "one result for each sample"
-    for sample, result in zip(samples, together, strict=True):
-        assert isinstance(result, Sample | Dropped), f"neither a Sample nor Dropped: {result!r}"
+    if stage.shape == "batch":
+        _check_batch(stage, samples)
+    if stage.shape != "group":
+        alone = [run_stage(stage, [sample])[0] for sample in samples]
+        for other in run_stage(stage, samples[::-1])[::-1], alone:
+            for a, b in zip(together, other, strict=True):
+                assert len(a) == len(b), "a sample's results must not depend on its batch"
+                for one, same in zip(a, b, strict=True):
+                    assert_same(one, same)
+    return [result for results in together for result in results]
+
+
+def _check_batch(stage: Stage, samples: Sequence[Sample]) -> None:
+    results = stage.process(list(samples))
+    assert len(results) == len(samples), "one result for each sample"
+    for sample, result in zip(samples, results, strict=True):
+        assert isinstance(result, Sample | Dropped | Failed | list), f"no result: {result!r}"
         assert not isinstance(result, Sample) or result.key == sample.key, "results must be in the samples' order"
-    alone = [stage.process([sample])[0] for sample in samples]
-    pairs = [stage.process(list(samples[::-1]))[::-1], alone]
-    for other in pairs:
-        for a, b in zip(together, other, strict=True):
-            assert_same(a, b)
-    return together
 
 
 def assert_same(a: Result, b: Result, tolerance: float = 1e-4) -> None:
@@ -100,16 +136,27 @@ def assert_same(a: Result, b: Result, tolerance: float = 1e-4) -> None:
 
     Batched arithmetic rounds, so pictures just drawn may differ by 2 of 255.
     """
-    if isinstance(a, Dropped) or isinstance(b, Dropped):
-        assert a == b or getattr(a, "reason", None) == getattr(b, "reason", ""), f"{a} is not {b}"
-        return
-    _assert_close(_visible(a), _visible(b), tolerance)
+    if isinstance(a, Sample) and isinstance(b, Sample):
+        _assert_close(_visible(a), _visible(b), tolerance)
+    elif isinstance(a, list) and isinstance(b, list):
+        assert len(a) == len(b), f"{a} is not {b}"
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other, tolerance)
+    else:
+        assert type(a) is type(b) and getattr(a, "reason", "") == getattr(b, "reason", ""), f"{a} is not {b}"  # noqa: PT018
 
 
 def _visible(sample: Sample) -> dict[str, Any]:
     image = sample.image
     record, members = dict(sample.record), dict(sample.members)
-    return {"key": sample.key, "image": image, "caption": sample.caption, "record": record, "members": members}
+    return {
+        "key": sample.key,
+        "image": image,
+        "images": dict(sample.images),
+        "caption": sample.caption,
+        "record": record,
+        "members": members,
+    }
 
 
 def _assert_close(a: Any, b: Any, tolerance: float) -> None:

@@ -99,10 +99,10 @@ def test_captions_of_every_sort_survive(folder: Path, tmp_path: Path) -> None:
     assert written["cmyk"]["txt"].decode().split() == ["long"] * 2000
     assert written["deep"]["txt"].decode() == CAPTIONS["deep.txt"]
     assert b"\0" not in written["palette"]["txt"]
-    mended = {
+    repaired = {
         row["key"]: row["reason"] for row in rows(tmp_path / "out") if row["status"] == "success" and row["reason"]
     }
-    assert "nul_removed" in mended["palette"]
+    assert "nul_removed" in repaired["palette"]
 
 
 def test_keys_are_clean_and_distinct_and_say_what_they_were(folder: Path, tmp_path: Path) -> None:

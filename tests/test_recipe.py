@@ -81,9 +81,9 @@ def test_what_only_changes_speed_is_not_part_of_the_fingerprint() -> None:
 
 def test_a_second_stage_of_one_kind_has_its_own_label_and_seed() -> None:
     first, second = mm.scenes(2).caption("facts").caption("facts").recipe.bound_stages()
-    assert (first.label, second.label) == ("caption:facts", "caption:facts#2")
+    assert (first.step_name, second.step_name) == ("caption:facts", "caption:facts#2")
     sample = mm.Sample("k")
-    assert first.seed(sample) != second.seed(sample)
+    assert first.seed_of(sample) != second.seed_of(sample)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ class VisualQuestions(ModelCaptioner):
         return [s.with_qa(own) if own else Dropped("no_answer", s) for s, own in zip(batch, pairs, strict=True)]
 
     def _questions(self, sample: Sample) -> list[Question]:
-        rng = self.rng(sample)
+        rng = self.rng_of(sample)
         if self.questions is None:
             return draw(self.kinds or list(get_args(Kind)), self.per_image or _PER_IMAGE, rng)
         given = [Question(text, "given") for text in self.questions]
@@ -74,9 +74,9 @@ class VisualQuestions(ModelCaptioner):
 
     def _seed(self, sample: Sample, number: int) -> int:
         """Another seed for each question of a sample, or the same draws would answer them all."""
-        return seed_for(self.seed(sample), "question", str(number))
+        return seed_for(self.seed_of(sample), "question", str(number))
 
     def _pair(self, question: Question, answer: str, prompt: str, seed: int) -> dict[str, Any]:
         pair = {"question": question.text, "answer": answer, "kind": question.kind, "model": self.model}
-        pair |= {"prompt": prompt, "stage": self.label}
+        pair |= {"prompt": prompt, "stage": self.step_name}
         return pair | {"seed": seed} if self.samples else pair

@@ -10,10 +10,10 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import SampleError
 from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
+from mmsynth.models.chat.generation import TextGenerator, find_checkpoint, load_checkpoint
+from mmsynth.models.chat.sampling import Decoding, TokenChoice
 from mmsynth.sample import Sample
 from mmsynth.stage import Captioner, Stage
-from mmsynth_captioners.generation import TextGenerator, find_checkpoint, load_checkpoint
-from mmsynth_captioners.sampling import Decoding, TokenChoice
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -43,12 +43,12 @@ class ModelStage(Stage):
         """Load the model; `decoding_for` its id and tokenizer gives how it will write."""
         found = find_checkpoint(self.model, self.revision, self.trust_remote_code)
         if self.model == "nano":
-            tell_of_nano(self.label, "HuggingFaceTB/SmolVLM-256M-Instruct")
+            tell_of_nano(self.step_name, "HuggingFaceTB/SmolVLM-256M-Instruct")
         dtype = resolve_dtype(self.dtype, device)
         model, processor = load_checkpoint(found, device, dtype, self.trust_remote_code)
         decoding = decoding_for(found.id, processor.tokenizer)
         self._generator = TextGenerator(model, processor, decoding, self.system)
-        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+        self.record_model(ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")))
 
     def prepare(self, sample: Sample) -> "PIL.Image.Image":
         """The picture in RGB. Raises SampleError(`no_image`) and ImageError."""

@@ -27,12 +27,12 @@ class VisionLanguageCaptioner(ModelCaptioner):
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
         prompt = self.generator.prompts.caption() if self.prompt is None else self.prompt
-        seeds = [self.seed(sample) for sample in batch]
+        seeds = [self.seed_of(sample) for sample in batch]
         captions = self.generator.generate(prepared, [prompt] * len(batch), seeds, len(batch))
         return [self._captioned(s, text, prompt) for s, text in zip(batch, captions, strict=True)]
 
     def _captioned(self, sample: Sample, text: str, prompt: str | None) -> Result:
         if not text:
             return Dropped("empty_caption", sample)
-        seed = self.seed(sample) if self.samples else None
-        return sample.with_caption(text, model=self.model, prompt=prompt, seed=seed, stage=self.label)
+        seed = self.seed_of(sample) if self.samples else None
+        return sample.with_caption(text, model=self.model, prompt=prompt, seed=seed, stage=self.step_name)

@@ -23,8 +23,8 @@ import torch
 import mmsynth as mm
 from examples.nano.scene_pairs import read_scenes
 from mmsynth.facts import Facts
-from mmsynth_captioners.generation import TextGenerator
-from mmsynth_captioners.prompting import CAPTION_PROMPT
+from mmsynth.models.chat.generation import TextGenerator
+from mmsynth.models.chat.prompting import CAPTION_PROMPT
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
 from mmsynth_renderers.scenes import judge
 

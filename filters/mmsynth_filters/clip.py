@@ -13,11 +13,11 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import SampleError
 from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
+from mmsynth.models.clip.find import find
+from mmsynth.models.clip.model import ClipModel, Embedding, Pixels, load_tokenizer
+from mmsynth.models.clip.text import Caption, CaptionReader
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
-from mmsynth_filters._clip_find import find
-from mmsynth_filters._clip_model import ClipModel, Embedding, Pixels, load_tokenizer
-from mmsynth_filters._clip_text import Caption, CaptionReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,14 @@ class ClipScore(Filter):
     def setup(self, device: str) -> None:
         found = find(self.model, self.revision)
         if self.model == "nano":
-            tell_of_nano(self.label, "ViT-B-32/laion2b_s34b_b79k")
+            tell_of_nano(self.step_name, "ViT-B-32/laion2b_s34b_b79k")
         dtype = resolve_dtype("float32" if self.exact and self.dtype == "auto" else self.dtype, device)
         tokenizer = load_tokenizer(found)
         self._clip = ClipModel(found, device, dtype, exact=self.exact)
         context = int(tokenizer.context_length or self._clip.context)
         in_pieces = self.long_captions == "pieces"
         self._reader = CaptionReader(tokenizer, context, self._clip.positions_used, in_pieces=in_pieces)
-        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+        self.record_model(ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")))
 
     def prepare(self, sample: Sample) -> Ready | None:
         """Decode, resize, crop and tokenize. None for a sample without a caption."""

@@ -1,6 +1,6 @@
 """The filter `decontaminate`: nothing of an evaluation set, nearly or word for word, goes into training data.
 
-Knows samples and the evaluation set. What counts as the same is in `mmsynth.neighbours`.
+Knows samples and the evaluation set. What counts as the same is in `mmsynth.near_duplicates`.
 """
 
 import hashlib
@@ -14,8 +14,8 @@ from pydantic import Field, PrivateAttr, model_validator
 from mmsynth import registry
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.models import ModelInfo
-from mmsynth.neighbours.contamination import EQUAL_FROM, NGRAM, Ngrams
-from mmsynth.neighbours.hashes import DISTANCE, Hashes, check_hashing, hash_of, nearest_within
+from mmsynth.near_duplicates.contamination import EQUAL_FROM, NGRAM, Ngrams
+from mmsynth.near_duplicates.hashes import DISTANCE, Hashes, check_hashing, hash_of, nearest_within
 from mmsynth.recipe import build, build_source
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.secrets import without_secrets
@@ -78,7 +78,7 @@ class Decontaminate(Filter):
     def setup(self, device: str) -> None:
         self._evaluation = _load(self.evaluation, self.ngram, images=self.images, texts=self.texts)
         # so that run.json tells which evaluation set it was
-        self._loaded = (ModelInfo(_shown(self.evaluation), self._evaluation.digest, "none"),)
+        self.record_model(ModelInfo(_shown(self.evaluation), self._evaluation.digest, "none"))
 
     def prepare(self, sample: Sample) -> int | None:
         """The image's hash."""

@@ -76,7 +76,7 @@ class Faces(Filter):
 
         file = _cascade_file()
         self._cascade = cv2.CascadeClassifier(str(file))
-        self._loaded = (ModelInfo(f"opencv/{_CASCADE}", cv2.__version__, "float32"),)
+        self.record_model(ModelInfo(f"opencv/{_CASCADE}", cv2.__version__, "float32"))
 
     def prepare(self, sample: Sample) -> "PIL.Image.Image":
         """The picture in RGB."""

@@ -13,16 +13,16 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import SampleError
 from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
+from mmsynth.models.classifiers import HubClassifier, find_classifier
+from mmsynth.models.clip.head import ClipHead, head_layers
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
-from mmsynth_filters._clip_head import ClipHead, head_layers
-from mmsynth_filters._hub_classifier import HubClassifier, find_classifier
 
 if TYPE_CHECKING:
     import PIL.Image
     import torch
 
-    from mmsynth_filters._clip_find import Found
+    from mmsynth.models.clip.find import Found
 
 
 class ImageClassifier(Filter):
@@ -76,7 +76,7 @@ class ImageClassifier(Filter):
         if self.head is None:
             find_classifier("image", self.model, self.revision, self.labels)
         else:
-            from mmsynth_filters._clip_find import find
+            from mmsynth.models.clip.find import find
 
             find(self.model, self.revision)
             head_layers(Path(self.head).expanduser(), self.labels)
@@ -88,11 +88,11 @@ class ImageClassifier(Filter):
             found = find_classifier("image", self.model, self.revision, self.labels)
             self._scorer = TransformersClassifier(found, self.labels, device, dtype)
         else:
-            from mmsynth_filters._clip_find import find
+            from mmsynth.models.clip.find import find
 
             found = find(self.model, self.revision)
             self._scorer = ClipHead(found, Path(self.head).expanduser(), self.head_activation, device, dtype)
-        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+        self.record_model(ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")))
 
     def prepare(self, sample: Sample) -> Any:
         """Decode, resize and crop."""

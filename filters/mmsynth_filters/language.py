@@ -74,7 +74,7 @@ class Language(Filter):
         self._identifier = _identifier()
         if self.among is not None:
             self._identifier.set_languages([name for name in self.among if name != UNDETERMINED])
-        self._loaded = (ModelInfo("py3langid", _version("py3langid"), "float32"),)
+        self.record_model(ModelInfo("py3langid", _version("py3langid"), "float32"))
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         return [self._judged(sample) for sample in batch]

@@ -56,7 +56,7 @@ class Nsfw(Filter):
         self._session = build_session(
             resolve_model_path(), providers=[*providers, "CPUExecutionProvider"], intra_op_num_threads=self.threads
         )
-        self._loaded = (ModelInfo("open_nsfw", f"sha256-{EXPECTED_SHA256[:16]}", "float32"),)
+        self.record_model(ModelInfo("open_nsfw", f"sha256-{EXPECTED_SHA256[:16]}", "float32"))
 
     def prepare(self, sample: Sample) -> "Pixels":
         """Decode, resize and crop as the model was trained: through a JPEG, even where the image is none."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmsynth.errors import SampleError
-from mmsynth.neighbours.hashes import NO_HASH, check_hashing, hash_of, to_hex
+from mmsynth.near_duplicates.hashes import NO_HASH, check_hashing, hash_of, to_hex
 from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 

@@ -70,7 +70,7 @@ class TextInImage(Filter):
             parameters["EngineConfig.onnxruntime.intra_op_num_threads"] = self.threads
         self._engine = rapidocr.RapidOCR(params=parameters)
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it warns of every picture without text
-        self._loaded = (ModelInfo("rapidocr", _version("rapidocr"), "float32"),)
+        self.record_model(ModelInfo("rapidocr", _version("rapidocr"), "float32"))
 
     def prepare(self, sample: Sample) -> "PIL.Image.Image":
         """The picture in RGB."""

@@ -11,9 +11,9 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import PluginError
 from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
+from mmsynth.models.classifiers import HubClassifier, find_classifier
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
-from mmsynth_filters._hub_classifier import HubClassifier, find_classifier
 
 if TYPE_CHECKING:
     import torch
@@ -145,7 +145,7 @@ class Toxicity(Filter):
             resolve_dtype(self.dtype, device),
         )
         self._classifier = TextClassifier(found, self.labels, device, dtype)
-        self._loaded = (ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")),)
+        self.record_model(ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")))
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         rows = [i for i, sample in enumerate(batch) if sample.caption and sample.caption.strip()]

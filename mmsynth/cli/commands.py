@@ -238,12 +238,14 @@ def demo(
 
 
 def _pipeline(source: str, source_settings: list[str] | None, seed: int | None) -> Any:
-    from mmsynth.pipeline import read, scenes
+    from mmsynth import registry
+    from mmsynth.pipeline import read
+    from mmsynth.pipeline import source as start_with
 
     parameters = _settings(source_settings)
     kind, _, count = source.partition(":")
-    if kind == "scenes" and count.isdigit():
-        pipeline = scenes(int(count), **{"seed": seed or 0, **parameters})
+    if count.isdigit() and kind in registry.entry_points("source"):
+        pipeline = start_with(kind, int(count), **{"seed": seed or 0, **parameters})
     else:
         pipeline = read(source, **parameters)
     return pipeline if seed is None else pipeline.seeded(seed)

@@ -14,7 +14,7 @@ import mmsynth as mm
 from mmsynth import registry
 from mmsynth.cli import show
 from mmsynth.image import Image
-from mmsynth.pipeline import Pipeline, scenes
+from mmsynth.pipeline import Pipeline, source
 from mmsynth.sample import Result, Sample
 from mmsynth.stage import Captioner, Stage
 
@@ -39,13 +39,13 @@ class SwappedCaptions(Captioner):
     def setup(self, device: str) -> None:
         self._source = registry.load("source", "scenes")(n=self.n, seed=self.scenes_seed, world=_WORLD)
         captioner: Stage = registry.load("caption", "facts")(qa=0)
-        self._captioner = captioner.bound(self.label, self._run_seed)
+        self._captioner = self.sub_stage(captioner)
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         return [self._swapped(sample) for sample in batch]
 
     def _swapped(self, sample: Sample) -> Sample:
-        rng = self.rng(sample)
+        rng = self.rng_of(sample)
         if rng.random() >= _SHARE_SWAPPED:
             return sample.with_record(swapped=False)
         own = sample.record["source"]["index"]
@@ -62,7 +62,7 @@ class SwappedCaptions(Captioner):
 def demo_pipeline(n: int) -> Pipeline:
     """The demo's recipe."""
     return (
-        scenes(n, seed=_SCENES_SEED, world=_WORLD)
+        source("scenes", n, seed=_SCENES_SEED, world=_WORLD)
         .render("diffusion", batch_size=25)
         .caption("vlm", batch_size=32)
         .caption("ask", questions=_QUESTIONS, batch_size=32)
@@ -112,7 +112,7 @@ def verdict(out: Path, n: int) -> Verdict:
     stages = demo_pipeline(n).recipe.bound_stages()
     swapper = next(stage for stage in stages if isinstance(stage, SwappedCaptions))
     rows = _rows(out)
-    swapped = {row["key"] for row in rows if swapper.rng(Sample(row["key"])).random() < _SHARE_SWAPPED}
+    swapped = {row["key"] for row in rows if swapper.rng_of(Sample(row["key"])).random() < _SHARE_SWAPPED}
     dropped = {row["key"] for row in rows if row["status"] == "dropped"}
     return Verdict(len(swapped), len(swapped & dropped), len(rows) - len(swapped), len(dropped - swapped))
 

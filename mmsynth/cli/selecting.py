@@ -113,8 +113,8 @@ def calibrate(  # noqa: PLR0913 - a command line's options
     show.calibration(found, score, precision, threshold)
     if out is not None:
         from mmsynth.calibration.chart import write_chart
-        from mmsynth.shards.files import write_json
-        from mmsynth.shards.storage import storage_at
+        from mmsynth.io.files import write_json
+        from mmsynth.io.storage import storage_at
 
         chosen = None if threshold is None else found.at(threshold)
         told = {"score": score, "wanted": precision, "chosen": chosen, **found.to_dict()}

@@ -7,7 +7,7 @@ neither processes nor clusters.
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 
-from mmsynth.engine.items import Block
+from mmsynth.blocks import Block
 from mmsynth.errors import WorkerError
 
 _MOST_DEATHS = 3

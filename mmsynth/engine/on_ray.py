@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from mmsynth.blocks import Block, Counted, Status
 from mmsynth.engine.backlog import Backlog
-from mmsynth.engine.items import Block, Status
 from mmsynth.engine.work import Job, Watcher, do_blocks
-from mmsynth.errors import MMSynthError, PluginError, WorkerError
+from mmsynth.errors import DeviceError, MMSynthError, PluginError, WorkerError
 
 #: actors that may die, one after another, before any has loaded its models
 _MOST_FALSE_STARTS = 3
@@ -140,9 +140,9 @@ class _Crew:
         member.pending = None
         self._false_starts = 0
         if member.block is not None:
-            rows, index, stats = done
-            for status, n in rows.items():
-                watcher.rows(status, n)
+            ends, index, stats = done
+            for (what, status), n in ends.items():
+                watcher.counted(what, status, n)
             watcher.committed(index, stats)
             member.block = None
 
@@ -188,10 +188,13 @@ class _Actor:
     def ready(self) -> None:
         """Answers when the models are loaded."""
 
-    def do(self, block: Block) -> tuple[dict[Status, int], int, dict[str, Any]]:
-        """Do a block and commit it; gives rows by status, its number and its stats."""
+    def do(self, block: Block) -> tuple[dict[tuple[Counted, Status], int], int, dict[str, Any]]:
+        """Do a block and commit it; gives how many inputs and candidates ended how, its number and its stats."""
         tally = _Tally()
-        do_blocks(self._job, [block], tally)
+        try:
+            do_blocks(self._job, [block], tally)
+        except DeviceError:
+            os._exit(DeviceError.exit_code)  # another actor, whose device is well, does the block
         return dict(tally.counts), *tally.ended
 
 
@@ -199,11 +202,11 @@ class _Tally:
     """The watcher in an actor: counts, for the answer."""
 
     def __init__(self) -> None:
-        self.counts: Counter[Status] = Counter()
+        self.counts: Counter[tuple[Counted, Status]] = Counter()
         self.ended: tuple[int, dict[str, Any]] = (-1, {})
 
-    def rows(self, status: Status, n: int = 1) -> None:
-        self.counts[status] += n
+    def counted(self, what: Counted, status: Status, n: int = 1) -> None:
+        self.counts[what, status] += n
 
     def committed(self, index: int, stats: dict[str, Any]) -> None:
         self.ended = index, stats

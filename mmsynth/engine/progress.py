@@ -1,31 +1,36 @@
 """Progress: what a run tells whoever watches it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from mmsynth.blocks import Counted, Status
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is. `total` is None while the source cannot say how much there is."""
+    """How far a run is. `total` is None while the source cannot say how many inputs there are."""
 
     total: int | None = None
     inputs: int = 0
+    failed_inputs: int = 0
+    #: of the candidates that stages made of the inputs; of the inputs themselves where no stage makes any
     kept: int = 0
     dropped: int = 0
     failed: int = 0
     #: inputs that an earlier run had already done
     already: int = 0
 
-    def plus(self, kept: int = 0, dropped: int = 0, failed: int = 0, already: int | None = None) -> "Progress":
+    @property
+    def candidates(self) -> int:
+        """Rows, whatever became of them."""
+        return self.kept + self.dropped + self.failed
+
+    def plus(self, what: Counted, status: Status, n: int, already: int) -> "Progress":
         """So many more; `already` is told anew."""
-        return Progress(
-            self.total,
-            self.inputs + kept + dropped + failed,
-            self.kept + kept,
-            self.dropped + dropped,
-            self.failed + failed,
-            self.already if already is None else already,
-        )
+        if what == "candidate":
+            return replace(self, **{status: getattr(self, status) + n}, already=already)
+        failed = self.failed_inputs + (n if status == "failed" else 0)
+        return replace(self, inputs=self.inputs + n, failed_inputs=failed, already=already)
 
 
 OnProgress = Callable[[Progress], None]

@@ -2,29 +2,27 @@
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mmsynth.candidates import Repeat
-from mmsynth.engine.here import run_here
-from mmsynth.engine.items import Block, Item, Status
+from mmsynth.blocks import Block, Counted, Item, Status
+from mmsynth.engine.distributed import Rank, launched_rank
+from mmsynth.engine.in_process import run_here
 from mmsynth.engine.progress import OnProgress, Progress
-from mmsynth.engine.ranks import Rank, launched_rank
 from mmsynth.engine.work import Executor, Job, flowing
 from mmsynth.engine.workers import run_in_workers
 from mmsynth.errors import RecipeError, SampleError, SourceError, TooManyFailures
+from mmsynth.io.storage import storage_at
 from mmsynth.models import resolve_device
 from mmsynth.recipe import Recipe, RunOptions
-from mmsynth.report import Report, report_on
-from mmsynth.sample import Dropped, Result
+from mmsynth.report import Report, report_on, stats_inputs
+from mmsynth.sample import Dropped, Failed, Result
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.lock import locked
-from mmsynth.shards.storage import storage_at
 from mmsynth.shards.verify import damages
 
 #: a share of failures means something only after so many inputs
@@ -56,7 +54,7 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
                 recipe.source.describe_in(place)
             folder.finish(recipe, device)
         watch.judge()
-    return report_on(folder, seconds=time.monotonic() - started, already=plan.already)
+    return report_on(folder, seconds=time.monotonic() - started, already=plan.already.inputs)
 
 
 @contextmanager
@@ -105,6 +103,16 @@ def take(recipe: Recipe, n: int) -> list[Result]:
     return results
 
 
+def results(recipe: Recipe) -> Iterator[Result]:
+    """What becomes of every input, candidate by candidate, in memory."""
+    for item in items(recipe):
+        if item.status == "failed":
+            yield Failed(item.reason, item.detail, item.sample)
+        else:
+            assert item.sample is not None, "only what failed may have no sample"
+            yield Dropped(item.reason, item.sample) if item.status == "dropped" else item.sample
+
+
 def items(recipe: Recipe, n: int | None = None) -> Iterator[Item]:
     """What becomes of the first `n` inputs, or of all, one after another; nothing is written."""
     job = _checked_job(recipe)
@@ -123,24 +131,41 @@ def _checked_job(recipe: Recipe) -> Job:
     return Job(recipe.source, stages, recipe.out, recipe.run.threads, recipe.run.batch_timeout_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Already:
+    """What earlier runs have done."""
+
+    inputs: int = 0
+    failed_inputs: int = 0
+    candidates: int = 0
+    failed: int = 0
+
+    def plus(self, stats: dict[str, Any]) -> "Already":
+        inputs = stats_inputs(stats)
+        return Already(
+            self.inputs + sum(inputs.values()),
+            self.failed_inputs + inputs["failed"],
+            self.candidates + stats["count"],
+            self.failed + sum(stats["failed"].values()),
+        )
+
+
 class Plan:
     """The blocks that are still to do, a launched rank's own. Counts what it has planned while it is iterated."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, rank: Rank | None = None) -> None:
-        self._recipe, self._folder, self._rank = recipe, folder, rank
-        self.already = 0
-        self.failed_already = 0
+        self._recipe, self.folder, self._rank = recipe, folder, rank
+        self.already = Already()
         #: blocks of other ranks
         self._others: list[Block] = []
 
     @property
     def total(self) -> int | None:
-        """Rows in the whole run, where the source knows: its inputs, times the candidates of each."""
+        """Inputs in the whole run, where the source knows."""
+        if self._rank:
+            return None  # a rank's share depends on the sizes of its blocks
         count, limit = self._recipe.source.count(), self._recipe.run.limit
-        inputs = limit if count is None else min(count, limit or count)
-        if inputs is None or self._rank:
-            return None  # or a rank's share, which depends on the sizes of its blocks
-        return inputs * math.prod(stage.times for stage in self._recipe.stages if isinstance(stage, Repeat))
+        return limit if count is None else min(count, limit or count)
 
     def blocks(self) -> Iterator[Block]:
         slices = self._recipe.source.slices(self._recipe.out.samples_per_shard)
@@ -149,10 +174,9 @@ class Plan:
             identified = replace(block, identity=_identity(block))
             if self._rank and not self._rank.does(block.index):
                 self._others.append(identified)
-            elif self._folder.is_committed(identified):
-                stats = self._folder.committed[block.index]
-                self.already += stats["count"]
-                self.failed_already += sum(stats["failed"].values())
+            elif self.folder.is_committed(identified):
+                stats = self.folder.committed[block.index]
+                self.already = self.already.plus(stats)
             else:
                 self._refuse_changed_source(identified)
                 yield identified
@@ -163,13 +187,13 @@ class Plan:
 
     def _refuse_changed_source(self, block: Block) -> None:
         """A committed block of another content is remade if a limit had cut it short; else the source has changed."""
-        there = self._folder.committed.get(block.index)
+        there = self.folder.committed.get(block.index)
         if there is None:
             return
         whole = _identity(replace(block, limit=None)).split("/")[0]
         if there["block"].split("/")[0] != whole:
             raise SourceError(
-                f"the source has changed since shard {block.index:05d} of {self._folder.shown} was written: "
+                f"the source has changed since shard {block.index:05d} of {self.folder.shown} was written: "
                 "write to another folder, or put the source back"
             )
 
@@ -194,32 +218,33 @@ def _limited(blocks: Iterator[Block], limit: int | None) -> Iterator[Block]:
 
 
 class Watch:
-    """Counts rows as they are written, tells who watches, and stops a run in which too much fails."""
+    """Counts what is written, tells who watches, and stops a run in which too much fails."""
 
     def __init__(self, recipe: Recipe, plan: Plan, on_progress: OnProgress | None) -> None:
         self._max_failures = recipe.run.max_failures
-        self._folder, self._plan, self._on_progress = plan._folder, plan, on_progress
+        self._plan, self._on_progress = plan, on_progress
         self.progress = Progress(total=plan.total)
 
-    def rows(self, status: Status, n: int = 1) -> None:
-        """`n` more inputs came to this end."""
-        counts = {"success": "kept"}.get(status, status)
-        self.progress = self.progress.plus(**{counts: n}, already=self._plan.already)
+    def counted(self, what: Counted, status: Status, n: int = 1) -> None:
+        """`n` more inputs, or candidates, came to this end."""
+        self.progress = self.progress.plus(what, status, n, already=self._plan.already.inputs)
         if self._on_progress is not None:
             self._on_progress(self.progress)
-        if self.progress.inputs >= _ENOUGH_TO_JUDGE:
+        if self.progress.candidates >= _ENOUGH_TO_JUDGE:
             self.judge()
 
     def committed(self, index: int, stats: dict[str, Any]) -> None:
-        self._folder.add(index, stats)
+        self._plan.folder.add(index, stats)
 
     def judge(self) -> None:
-        """Raise TooManyFailures if the share of failed inputs, earlier runs' too, is over `max_failures`."""
-        inputs = self.progress.inputs + self._plan.already
-        failed = self.progress.failed + self._plan.failed_already
-        if inputs and failed / inputs > self._max_failures:
+        """Raise TooManyFailures if the share of failed inputs, or candidates, earlier runs' too, is too large."""
+        now, before = self.progress, self._plan.already
+        self._judge("inputs", now.failed_inputs + before.failed_inputs, now.inputs + before.inputs)
+        self._judge("candidates", now.failed + before.failed, now.candidates + before.candidates)
+
+    def _judge(self, what: str, failed: int, count: int) -> None:
+        if count and failed / count > self._max_failures:
             raise TooManyFailures(
-                f"{failed} of {inputs} samples failed, over max_failures "
-                f"{self._max_failures:g}; what is committed is kept: see `mmsynth info {self._folder.shown}` and the "
-                "parquet files for the reasons"
+                f"{failed} of {count} {what} failed, over max_failures {self._max_failures:g}; what is committed is "
+                f"kept: see `mmsynth info {self._plan.folder.shown}` and the parquet files for the reasons"
             )

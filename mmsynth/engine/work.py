@@ -3,16 +3,16 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Protocol
 
+from mmsynth.blocks import Block, Counted, Edge, Flow, Item, Status, item_from
 from mmsynth.engine.chain import run_stages
-from mmsynth.engine.flow import Behind, InBackground
-from mmsynth.engine.items import Block, Edge, Flow, Status, item_from
-from mmsynth.engine.patience import thread_pools
+from mmsynth.engine.resources import resources
+from mmsynth.engine.threads import Behind, InBackground
+from mmsynth.io.storage import storage_at, written_to
 from mmsynth.recipe import Out
-from mmsynth.shards.storage import storage_at, written_to
 from mmsynth.shards.writer import ShardWriter
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
@@ -38,7 +38,7 @@ class Job:
             stage.setup(device)
 
     def models(self) -> list[dict[str, str]]:
-        return [asdict(model) for stage in self.stages for model in stage.loaded]
+        return [asdict(model) for stage in self.stages for model in stage.models]
 
     def score_names(self) -> list[str]:
         given = [*self.source.score_names(), *(name for stage in self.stages for name in stage.score_names())]
@@ -48,8 +48,8 @@ class Job:
 class Watcher(Protocol):
     """Told what has been written, in the order of writing."""
 
-    def rows(self, status: Status, n: int = 1) -> None:
-        """`n` more inputs came to this end."""
+    def counted(self, what: Counted, status: Status, n: int = 1) -> None:
+        """`n` more inputs, or candidates, came to this end."""
 
     def committed(self, index: int, stats: dict[str, Any]) -> None:
         """The block `index` is on disk."""
@@ -85,18 +85,17 @@ def flowing(job: Job, blocks: Iterable[Block]) -> Iterator[Iterator[Flow]]:
     """The items of all blocks, read ahead and with all stages applied."""
     threads = job.threads or max(2, min(16, os.cpu_count() or 2))
     reading = InBackground(read_blocks(job.source, blocks), READ_AHEAD)
-    with reading as items, thread_pools(threads, job.batch_timeout_s) as (pool, device):
-        yield run_stages(items, job.stages, job.out, pool, device)
+    needs_loop = any(stage.shape == "one" for stage in job.stages)
+    with reading as items, resources(threads, job.batch_timeout_s, with_loop=needs_loop) as on:
+        yield run_stages(items, job.stages, job.out, on)
 
 
 def read_blocks(source: Source, blocks: Iterable[Block]) -> Iterator[Flow]:
     """The items of each block, and its end marker."""
     for block in blocks:
         yield Edge(block, is_end=False)
-        for read in islice(source.read(block.payload), block.limit):
-            item = item_from(read)
-            mended = item.sample.record.get("source", {}).get("mended") if item.sample else None
-            yield replace(item, reason=",".join(mended)) if mended else item
+        for number, read in enumerate(islice(source.read(block.payload), block.limit)):
+            yield item_from(read, number)
         yield Edge(block, is_end=True)
 
 
@@ -111,25 +110,27 @@ class Writing:
 
     def take(self, entry: Flow) -> None:
         with written_to(self._storage.shown):
-            stats = self._write(entry)
-        if not isinstance(entry, Edge):
-            self._watcher.rows(entry.status)
-        elif stats is not None:
+            ended, stats = self._write(entry)
+        if isinstance(entry, Item):
+            self._watcher.counted("candidate", entry.status)
+        if ended is not None:
+            self._watcher.counted("input", ended)
+        if isinstance(entry, Edge) and stats is not None:
             self._watcher.committed(entry.block.index, stats)
 
     def abandon(self) -> None:
         if self._writer is not None:
             self._writer.abandon()
 
-    def _write(self, entry: Flow) -> dict[str, Any] | None:
-        """Gives the stats of the block that this commits, if it does."""
-        if not isinstance(entry, Edge):
+    def _write(self, entry: Flow) -> tuple[Status | None, dict[str, Any] | None]:
+        """Gives the end of an input that came to it, and the stats of the block that this commits, if it does."""
+        if isinstance(entry, Item):
             assert self._writer is not None, "items stand between a block's edges"
-            self._writer.add(entry)
-        elif not entry.is_end:
+            return self._writer.add(entry), None
+        if not entry.is_end:
             self._writer = ShardWriter(self._storage, entry.block, self._scores, self._models)
-        elif self._writer is not None:
-            stats = self._writer.commit()
-            self._writer = None
-            return stats
-        return None
+            return None, None
+        assert self._writer is not None, "a block's end comes after its start"
+        last = self._writer.inputs.end()
+        stats, self._writer = self._writer.commit(), None
+        return last, stats

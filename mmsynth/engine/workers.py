@@ -6,6 +6,7 @@ with it: another process takes its place, and the backlog has its blocks done ag
 it stops the workers, whose unfinished blocks leave nothing behind.
 """
 
+import logging
 import multiprocessing as mp
 import os
 import signal
@@ -16,11 +17,12 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from mmsynth.blocks import Block, Counted, Status
 from mmsynth.engine.backlog import Backlog
-from mmsynth.engine.items import Block, Status
 from mmsynth.engine.work import Job, Watcher, do_blocks
-from mmsynth.errors import MMSynthError, WorkerError
+from mmsynth.errors import DeviceError, MMSynthError, WorkerError
 
+log = logging.getLogger(__name__)
 _ROWS_PER_MESSAGE = 16
 #: processes that may die, one after another in one worker's place, before one has loaded its models
 _MOST_FALSE_STARTS = 3
@@ -63,7 +65,7 @@ class _Worker:
         #: given and not committed, in order
         self.blocks: list[Block] = []
         #: told since the last commit
-        self.rows: Counter[Status] = Counter()
+        self.rows: Counter[tuple[Counted, Status]] = Counter()
 
     def give(self, block: Block) -> None:
         self.blocks.append(block)
@@ -113,9 +115,9 @@ class _Coordinator:
             worker.is_ready = worker.asks = True
             worker.false_starts = 0
         elif kind == "rows":
-            for status, n in value.items():
-                worker.rows[status] += n
-                self._watcher.rows(status, n)
+            for (what, status), n in value.items():
+                worker.rows[what, status] += n
+                self._watcher.counted(what, status, n)
         elif kind == "commit":
             index, stats = value
             worker.blocks = [block for block in worker.blocks if block.index != index]
@@ -135,8 +137,8 @@ class _Coordinator:
                 f"code {code}: killed, or out of memory?); what is committed is kept, and the same command goes on "
                 "from there"
             )
-        for status, n in worker.rows.items():
-            self._watcher.rows(status, -n)
+        for (what, status), n in worker.rows.items():
+            self._watcher.counted(what, status, -n)
         self._backlog.died(worker.blocks, f"exit code {code}")
         worker.start()
 
@@ -165,6 +167,9 @@ def _work(job: Job, device: str, threads: int, connection: "Connection[Any, Any]
             do_blocks(job, iter(teller.ask, None), teller)
     except (EOFError, BrokenPipeError):
         return  # the coordinator is no more
+    except DeviceError as error:
+        log.error("%s", error)
+        os._exit(error.exit_code)  # the coordinator starts another process, whose device is well
     except MMSynthError as error:
         teller.tell("error", error)
     except Exception as error:  # noqa: BLE001 - carried to the coordinator, which raises it
@@ -177,7 +182,7 @@ class _Teller:
     def __init__(self, connection: "Connection[Any, Any]") -> None:
         self._connection = connection
         self._lock = threading.Lock()
-        self._counts: Counter[Status] = Counter()
+        self._counts: Counter[tuple[Counted, Status]] = Counter()
 
     def tell(self, kind: str, value: Any) -> None:
         with self._lock:
@@ -189,8 +194,8 @@ class _Teller:
         block: Block | None = self._connection.recv()
         return block
 
-    def rows(self, status: Status, n: int = 1) -> None:
-        self._counts[status] += n
+    def counted(self, what: Counted, status: Status, n: int = 1) -> None:
+        self._counts[what, status] += n
         if self._counts.total() >= _ROWS_PER_MESSAGE:
             self._flush()
 

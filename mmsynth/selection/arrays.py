@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from mmsynth.selection.run_files import RunFiles
+from mmsynth.io.run_files import RunFiles
 from mmsynth.shards.writer import array_name
 
 Starts = npt.NDArray[np.int64]

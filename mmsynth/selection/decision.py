@@ -12,7 +12,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mmsynth.errors import RecipeError
-from mmsynth.neighbours.hashes import BITS
+from mmsynth.near_duplicates.hashes import BITS
 from mmsynth.report import QUANTILES
 from mmsynth.selection.near import BOUNDS, near_duplicates
 from mmsynth.selection.rows import TABLE, Rows, quoted

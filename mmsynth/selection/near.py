@@ -1,6 +1,6 @@
 """Near-duplicates among the rows that are left: found by what filters kept beside the shards, and by the captions.
 
-Knows rows and files of arrays. How near ones are found is in `mmsynth.neighbours`.
+Knows rows and files of arrays. How near ones are found is in `mmsynth.near_duplicates`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmsynth.errors import RecipeError
-from mmsynth.neighbours import captions, embeddings, groups, hashes
-from mmsynth.neighbours.chunks import Pairs
+from mmsynth.near_duplicates import captions, embeddings, groups, hashes
+from mmsynth.near_duplicates.chunks import Pairs
 from mmsynth.selection.arrays import shard_arrays
 from mmsynth.selection.rows import TABLE, Rows
 from mmsynth.shards.writer import array_name

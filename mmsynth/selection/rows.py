@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmsynth import registry
 from mmsynth.errors import PluginError, RecipeError, SourceError
-from mmsynth.selection.run_files import run_files
+from mmsynth.io.run_files import run_files
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.writer import SCORE_PREFIX
 

@@ -18,16 +18,16 @@ import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from mmsynth.errors import SampleError
+from mmsynth.io import tar
+from mmsynth.io.files import whole_file, write_json
+from mmsynth.io.run_files import RunFiles, place_of, run_files, state_of
 from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.seeds import rng_for
 from mmsynth.selection.arrays import shard_arrays, shards_with_arrays
 from mmsynth.selection.decision import Decided, Decision
 from mmsynth.selection.rows import Rows
-from mmsynth.selection.run_files import RunFiles, place_of, run_files, state_of
-from mmsynth.shards.files import whole_file, write_json
 from mmsynth.shards.folder import RunFolder
-from mmsynth.sources import tar
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.members import grouped, sample_of
 from mmsynth.sources.unique import UniqueKeys
@@ -121,7 +121,7 @@ class Selection(Source, Decision):
                 if "scores" in sample.record:
                     sample = sample.with_record(scores=_scores_with(chosen[-1], entries, sample.record["scores"]))
             else:
-                source["mended"] = [*source.get("mended", ()), _missing(origin)]
+                source["repaired"] = [*source.get("repaired", ()), _missing(origin)]
         steps = [*sample.record.get("steps", ()), {"stage": "select", **selected}]
         return sample.with_record(steps=steps, source=source)
 
@@ -163,7 +163,7 @@ class Selection(Source, Decision):
         """Why → how many samples kept the caption that they had, for want of one of the origin whose turn it was."""
         counts: Counter[str] = Counter()
         for stats in RunFolder(folder).committed.values():
-            for codes, number in stats["mended"].items():
+            for codes, number in stats["repaired"].items():
                 counts.update(dict.fromkeys(set(codes.split(",")) & set(map(_missing, ORIGINS)), number))
         return dict(sorted(counts.items()))
 

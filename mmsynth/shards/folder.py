@@ -7,11 +7,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mmsynth.engine.items import Block
+from mmsynth.blocks import Block
 from mmsynth.errors import OutputError
+from mmsynth.io.files import json_bytes, unsealed
+from mmsynth.io.storage import local_path, storage_at, text_of
 from mmsynth.recipe import Recipe
-from mmsynth.shards.files import json_bytes, unsealed
-from mmsynth.shards.storage import local_path, storage_at, text_of
 
 _STATS = re.compile(r"^(\d{5,})_stats\.json$")
 _PACKAGES = ("mmsynth", "numpy", "pillow", "webdataset", "torch", "transformers", "diffusers", "open_clip_torch")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmsynth.errors import OutputError
-from mmsynth.shards.files import json_bytes
-from mmsynth.shards.storage import LocalStorage, Storage
+from mmsynth.io.files import json_bytes
+from mmsynth.io.storage import LocalStorage, Storage
 
 _RENEWED_EVERY_S = 20.0
 _STALE_AFTER_S = 60.0

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmsynth.errors import SampleError
-from mmsynth.shards.files import digest_of
+from mmsynth.io import tar
+from mmsynth.io.files import digest_of
+from mmsynth.io.storage import Storage, text_of
 from mmsynth.shards.folder import RunFolder
-from mmsynth.shards.storage import Storage, text_of
-from mmsynth.sources import tar
 from mmsynth.sources.members import Group, grouped, sample_of
 
 _CHANGED = "has changed since it was written"

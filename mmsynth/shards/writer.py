@@ -1,7 +1,7 @@
 """The writer: items in, and for each block one tar, one parquet and one stats file, which commits the shard.
 
 00000.tar           the kept samples: key.jpg, key.txt, key.json, and whatever else they came with
-00000.parquet       one row for every input: key, status, reason, caption, width, height, source, scores, the sha256 of
+00000.parquet       one row for every input, or candidate made of one: key, parent (that input's key), status, reason, caption, width, height, source, scores, the sha256 of
                     the image's bytes, and where a kept sample's members start and stop in the tar
 00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i is that of the i-th kept sample, zeros where it
                     has none
@@ -22,13 +22,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmsynth.engine.items import Block, Item
+from mmsynth.blocks import ON_DISK, Block, InputCounts, Item, Status
 from mmsynth.errors import ImageError
+from mmsynth.io.files import digest_of, json_bytes, sealed
+from mmsynth.io.storage import Storage
+from mmsynth.io.tar_header import tar_header
 from mmsynth.sample import Sample
 from mmsynth.secrets import in_words
-from mmsynth.shards.files import digest_of, json_bytes, sealed
-from mmsynth.shards.storage import Storage
-from mmsynth.shards.tar_header import tar_header
 
 SCORE_PREFIX = "score_"
 _ZEROS = bytes(tarfile.BLOCKSIZE)
@@ -44,22 +44,25 @@ class ShardWriter:
         self._rows: list[dict[str, Any]] = []
         #: name → row → array
         self._arrays: dict[str, dict[int, npt.NDArray[np.generic]]] = {}
-        self._counts: dict[str, Counter[str]] = {"success": Counter(), "dropped": Counter(), "failed": Counter()}
+        #: status → reason, or for kept ones what was repaired on the way in → rows
+        self._counts: dict[Status, Counter[str]] = {"kept": Counter(), "dropped": Counter(), "failed": Counter()}
+        self.inputs = InputCounts()
         #: file → sha256 of what this shard consists of, for `mmsynth verify`
         self._digests: dict[str, str] = {}
         self._open = ExitStack()
         self._tar: IO[bytes] | None = None
         self._tar_bytes = 0
 
-    def add(self, item: Item) -> None:
-        """Write a kept sample's members, and the row of any item."""
+    def add(self, item: Item) -> Status | None:
+        """Write a kept sample's members, and the row of any item; gives the end of the input before, once known."""
         members = encode_members(item.sample, item) if item.is_live and item.sample is not None else None
         row = _row(item, self._scores)
         if members is not None:
             row["tar_start"], row["tar_stop"] = self._write_members(item.key, members)
             self._note_arrays(item)
         self._rows.append(row)
-        self._counts[item.status][item.reason or "success"] += 1
+        self._counts[item.status][item.reason] += 1
+        return self.inputs.add(item)
 
     def commit(self) -> dict[str, Any]:
         """Put tar, arrays, parquet and stats in their places, in this order; gives the stats."""
@@ -116,28 +119,29 @@ class ShardWriter:
         """To be called before the item is counted: its row is the number of those kept before it."""
         assert item.sample is not None
         for name, values in item.sample.arrays.items():
-            self._arrays.setdefault(name, {})[self._counts["success"].total()] = values
+            self._arrays.setdefault(name, {})[self._counts["kept"].total()] = values
 
     def _write_arrays(self) -> None:
         for name, found in self._arrays.items():
             like = next(iter(found.values()))
-            whole = np.zeros((self._counts["success"].total(), *like.shape), dtype=like.dtype)
+            whole = np.zeros((self._counts["kept"].total(), *like.shape), dtype=like.dtype)
             for row, values in found.items():
                 whole[row] = values
             with self._writing(array_name(self._block.index, name)) as file:
                 np.save(file, whole, allow_pickle=False)
 
     def _stats(self, tar_bytes: int) -> dict[str, Any]:
-        kept = sum(self._counts["success"].values())
-        mended = Counter(self._counts["success"])
-        del mended["success"]
+        kept = sum(self._counts["kept"].values())
+        repaired = Counter(self._counts["kept"])
+        del repaired[""]
         return {
             "count": len(self._rows),
+            "inputs": {status: self.inputs.counts[status] for status in ON_DISK},
             "successes": kept,
             "status_dict": {"success": kept} | _sorted(self._counts["dropped"] + self._counts["failed"]),
             "dropped": _sorted(self._counts["dropped"]),
             "failed": _sorted(self._counts["failed"]),
-            "mended": _sorted(mended),
+            "repaired": _sorted(repaired),
             "tar_bytes": tar_bytes,
             "block": self._block.identity,
             "models": self._models,
@@ -168,14 +172,20 @@ def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
         members[extension] = sample.image.data
     if sample.caption is not None:
         members["txt"] = sample.caption.encode("utf-8", "replace")
-    record = {**sample.record, "synthetic": {"image": _image_is_synthetic(item), "caption": _caption_origin(sample)}}
+    record = {**sample.record, "synthetic": _synthetic(sample, item.drawn)}
     members["json"] = _RECORD.encode(record).encode("utf-8", "replace")
     return members
 
 
-def _image_is_synthetic(item: Item) -> bool:
-    before = item.sample.record.get("synthetic", {}) if item.sample else {}
-    return item.drawn or bool(isinstance(before, dict) and before.get("image"))
+def _synthetic(sample: Sample, drawn: frozenset[str]) -> dict[str, Any]:
+    """Which pictures were made, and whether the caption was written, by stages: of this run, or of an earlier one."""
+    before = sample.record.get("synthetic", {})
+    before = before if isinstance(before, dict) else {}
+    about: dict[str, Any] = {"image": "" in drawn or bool(before.get("image")), "caption": _caption_origin(sample)}
+    if sample.images:
+        earlier = before.get("images", ())
+        about["images"] = sorted(name for name in sample.images if name in drawn or name in earlier)
+    return about
 
 
 def _caption_origin(sample: Sample) -> bool:
@@ -185,7 +195,8 @@ def _caption_origin(sample: Sample) -> bool:
 
 
 def _schema(scores: Sequence[str]) -> pa.Schema:
-    columns = [("key", pa.string()), ("status", pa.string()), ("reason", pa.string()), ("caption", pa.string())]
+    columns = [("key", pa.string()), ("parent", pa.string()), ("status", pa.string()), ("reason", pa.string())]
+    columns += [("caption", pa.string())]
     columns += [("width", pa.int32()), ("height", pa.int32()), ("source", pa.string()), ("detail", pa.string())]
     columns += [("sha256", pa.string()), ("tar_start", pa.int64()), ("tar_stop", pa.int64())]
     return pa.schema([*columns, *((SCORE_PREFIX + name, pa.float64()) for name in scores)])
@@ -193,7 +204,12 @@ def _schema(scores: Sequence[str]) -> pa.Schema:
 
 def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
     sample = item.sample
-    row: dict[str, Any] = {"key": item.key, "status": item.status, "reason": item.reason or None}
+    row: dict[str, Any] = {
+        "key": item.key,
+        "parent": item.parent,
+        "status": ON_DISK[item.status],
+        "reason": item.reason or None,
+    }
     row |= {"source": item.source, "detail": _clean(in_words(item.detail))[:1000] if item.detail else None}
     if sample is None:
         return row

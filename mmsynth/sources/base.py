@@ -7,7 +7,7 @@ slice on its own, in any process: a slice is all that `read` needs to know.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -38,6 +38,9 @@ class Unreadable:
 class Source(BaseModel):
     """Where samples come from. Subclasses write `slices` and `read`."""
 
+    #: the parameter that `mm.NAME(value)` gives
+    main: ClassVar[str] = "path"
+
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
 
     def check(self) -> None:
@@ -49,6 +52,10 @@ class Source(BaseModel):
 
     def score_names(self) -> tuple[str, ...]:
         """Scores that the samples bring with them: the parquet columns `score_<name>`, beside those of the stages."""
+        return ()
+
+    def array_names(self) -> tuple[str, ...]:
+        """Arrays that the samples bring with them: the files `00000_<name>.npy`, beside those of the stages."""
         return ()
 
     def describe_in(self, folder: Path) -> None:

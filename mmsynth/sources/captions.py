@@ -1,7 +1,7 @@
 """Text and JSON that came with an image: read from bytes, cleaned, put into the sample.
 
 Knows what may be wrong with text. Does not know where it lies: a sidecar file, a tar member, a table's cell.
-What had to be mended is told by short codes, appended to the caller's list: `nul_removed`, `caption_not_utf8`,
+What had to be repaired is told by short codes, appended to the caller's list: `nul_removed`, `caption_not_utf8`,
 `sidecar_unreadable`, `duplicate_key`, `key_cleaned`.
 """
 
@@ -19,34 +19,34 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _CAPTION_FIELDS = ("caption", "text", "alt")
 
 
-def caption_of(raw: object, mended: list[str]) -> str | None:
+def caption_of(raw: object, repaired: list[str]) -> str | None:
     """`raw` (bytes, or text already decoded) as a caption: stripped; None where nothing is left or it is no text."""
     if isinstance(raw, bytes):
-        raw = decoded(raw, mended)
+        raw = decoded(raw, repaired)
     if not isinstance(raw, str):
         return None
     if "\0" in raw:
         raw = raw.replace("\0", "")
-        note(mended, "nul_removed")
+        note(repaired, "nul_removed")
     if _SURROGATES.search(raw):
         raw = printable(raw)
-        note(mended, "caption_not_utf8")
+        note(repaired, "caption_not_utf8")
     return raw.strip() or None
 
 
-def captions_of(raw: object, mended: list[str]) -> list[str]:
+def captions_of(raw: object, repaired: list[str]) -> list[str]:
     """All captions in a cell that holds one text or a list of texts."""
     texts = raw if isinstance(raw, list | tuple) else [raw]
-    return [text for text in (caption_of(item, mended) for item in texts) if text]
+    return [text for text in (caption_of(item, repaired) for item in texts) if text]
 
 
-def decoded(data: bytes, mended: list[str]) -> str:
+def decoded(data: bytes, repaired: list[str]) -> str:
     """UTF-8 text, or UTF-16 with a byte order mark; what is neither comes through with replacement characters."""
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError:
-        note(mended, "caption_not_utf8")
+        note(repaired, "caption_not_utf8")
         return data.decode(encoding, "replace")
 
 
@@ -76,12 +76,12 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
-def read_json(data: bytes, about: dict[str, Any], mended: list[str]) -> dict[str, Any] | None:
+def read_json(data: bytes, about: dict[str, Any], repaired: list[str]) -> dict[str, Any] | None:
     """The JSON object in `data`. Anything else is kept in `about["json_text"]` as text, and gives None."""
     try:
         value = load_json(data)
     except ValueError:
-        note(mended, "sidecar_unreadable")
+        note(repaired, "sidecar_unreadable")
         value = None
     if not isinstance(value, dict):
         about["json_text"] = data.decode("utf-8", "replace")
@@ -89,10 +89,10 @@ def read_json(data: bytes, about: dict[str, Any], mended: list[str]) -> dict[str
     return value
 
 
-def caption_in(fields: Mapping[str, Any], mended: list[str]) -> str | None:
+def caption_in(fields: Mapping[str, Any], repaired: list[str]) -> str | None:
     """The caption in a JSON object: its `caption`, else its `text`, else its `alt`."""
     for name in _CAPTION_FIELDS:
-        text = caption_of(fields.get(name), mended)
+        text = caption_of(fields.get(name), repaired)
         if text:
             return text
     return None
@@ -111,25 +111,25 @@ def with_originals(sample: Sample, captions: Iterable[str]) -> Sample:
     return replace(sample, caption=texts[0], record=record)
 
 
-def note(mended: list[str], code: str) -> None:
+def note(repaired: list[str], code: str) -> None:
     """Add a code once."""
-    if code not in mended:
-        mended.append(code)
+    if code not in repaired:
+        repaired.append(code)
 
 
-def note_key(original: str | None, key: str, mended: list[str]) -> None:
+def note_key(original: str | None, key: str, repaired: list[str]) -> None:
     """Add the codes that tell how `original`, the key in the input, became `key`."""
     if original is not None and safe_key(original) != key:
-        note(mended, "duplicate_key")
+        note(repaired, "duplicate_key")
     if original is not None and safe_key(original) != original:
-        note(mended, "key_cleaned")
+        note(repaired, "key_cleaned")
 
 
-def source_record(kind: str, about: Mapping[str, Any], original_key: str | None, mended: list[str]) -> dict[str, Any]:
-    """`record["source"]`: what kind of source, where in it, and what was mended on the way in."""
+def source_record(kind: str, about: Mapping[str, Any], original_key: str | None, repaired: list[str]) -> dict[str, Any]:
+    """`record["source"]`: what kind of source, where in it, and what was repaired on the way in."""
     record: dict[str, Any] = {"kind": kind, **about}
     if original_key is not None:
         record["original_key"] = printable(original_key)
-    if mended:
-        record["mended"] = mended
+    if repaired:
+        record["repaired"] = repaired
     return record

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from mmsynth.errors import SourceError
 from mmsynth.sources.lines import Span, check_text
-from mmsynth.sources.rows import Broken, MendedRow, Row
+from mmsynth.sources.rows import Broken, RepairedRow, Row
 
 _DELIMITERS = (",", ";", "\t")
 
@@ -67,7 +67,7 @@ class CsvTable:
                 begin = lines.begin_record()
                 try:
                     cells = next(reader)
-                    row: Row | Broken = _row(names, cells, lines.was_mended) if cells else {}
+                    row: Row | Broken = _row(names, cells, lines.was_repaired) if cells else {}
                 except StopIteration:
                     return
                 except csv.Error as error:
@@ -80,18 +80,18 @@ class CsvTable:
                     yield lines.position, row
 
 
-def _row(names: Sequence[str], cells: Sequence[str], was_mended: bool) -> Row | Broken:
+def _row(names: Sequence[str], cells: Sequence[str], was_repaired: bool) -> Row | Broken:
     if len(cells) < len(names) or any(cells[len(names) :]):
         return Broken(f"{len(cells)} cells, where the header has {len(names)}")
     row = zip(names, cells, strict=False)
-    return MendedRow(row) if was_mended else dict(row)
+    return RepairedRow(row) if was_repaired else dict(row)
 
 
 class _Lines:
     """Decoded lines for csv.reader, which takes as many as a row has; counts the bytes that it took."""
 
     def __init__(self, file: BinaryIO, position: int) -> None:
-        self._file, self.position, self.was_mended = file, position, False
+        self._file, self.position, self.was_repaired = file, position, False
 
     def __iter__(self) -> "_Lines":
         return self
@@ -105,11 +105,11 @@ class _Lines:
         try:
             return line.decode(encoding)
         except UnicodeDecodeError:
-            self.was_mended = True
+            self.was_repaired = True
             return line.decode(encoding, "replace")
 
     def begin_record(self) -> int:
-        self.was_mended = False
+        self.was_repaired = False
         return self.position
 
     def go_back(self, begin: int) -> None:

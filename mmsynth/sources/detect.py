@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
+from mmsynth.io.places import TAR_ENDINGS, filesystem, is_remote, one_line, path_at
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.captions import load_json
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
 from mmsynth.sources.lines import cut_lines, read_lines
-from mmsynth.sources.locations import TAR_ENDINGS, filesystem, is_remote, one_line, path_at
 from mmsynth.sources.tables import TABLE_EXTENSIONS
 
 _SAVED_DATASET = ("state.json", "dataset_dict.json")

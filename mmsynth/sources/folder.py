@@ -13,6 +13,7 @@ from pydantic import field_validator
 
 from mmsynth.errors import SourceError
 from mmsynth.image import Image
+from mmsynth.io.places import filesystem, is_remote, path_at
 from mmsynth.keys import safe_key
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
@@ -25,7 +26,6 @@ from mmsynth.sources.captions import (
     source_record,
     with_originals,
 )
-from mmsynth.sources.locations import filesystem, is_remote, path_at
 from mmsynth.sources.unique import UniqueKeys
 
 IMAGE_EXTENSIONS = ("bmp", "gif", "jfif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
@@ -168,37 +168,37 @@ def _refused(file: _File, reason: str, detail: str) -> dict[str, Any]:
 
 def _sample(root: Path, item: dict[str, Any]) -> Sample:
     path, key = item["path"], item["key"]
-    mended: list[str] = []
+    repaired: list[str] = []
     about: dict[str, Any] = {"path": printable(path)}
     stem = path.rpartition(".")[0]
     if "repeat_of" in item:
-        note(mended, "duplicate_key")
+        note(repaired, "duplicate_key")
     plain = item.get("repeat_of", key) == stem.replace("/", "_")
     if not plain:
-        note(mended, "key_cleaned")
-    caption = _sidecar_caption(root, item, about, mended)
+        note(repaired, "key_cleaned")
+    caption = _sidecar_caption(root, item, about, repaired)
     original = item.get("repeat_of") if plain else stem
-    record = {"source": source_record("folder", about, original, mended)}
+    record = {"source": source_record("folder", about, original, repaired)}
     return with_originals(Sample(key, Image.from_file(root / path), record=record), caption)
 
 
-def _sidecar_caption(root: Path, item: dict[str, Any], about: dict[str, Any], mended: list[str]) -> Iterable[str]:
+def _sidecar_caption(root: Path, item: dict[str, Any], about: dict[str, Any], repaired: list[str]) -> Iterable[str]:
     """The caption in the `.txt` beside the image, else in its `.json`, whose fields go into `about["json"]`."""
     caption = None
     if "txt" in item:
-        caption = caption_of(_sidecar_bytes(root / item["txt"], mended), mended)
+        caption = caption_of(_sidecar_bytes(root / item["txt"], repaired), repaired)
     if "json" in item:
-        data = _sidecar_bytes(root / item["json"], mended)
-        fields = read_json(data, about, mended) if data is not None else None
+        data = _sidecar_bytes(root / item["json"], repaired)
+        fields = read_json(data, about, repaired) if data is not None else None
         if fields is not None:
             about["json"] = fields
-            caption = caption or caption_in(fields, mended)
+            caption = caption or caption_in(fields, repaired)
     return [caption] if caption else []
 
 
-def _sidecar_bytes(path: Path, mended: list[str]) -> bytes | None:
+def _sidecar_bytes(path: Path, repaired: list[str]) -> bytes | None:
     try:
         return path.read_bytes()
     except OSError:
-        note(mended, "sidecar_unreadable")
+        note(repaired, "sidecar_unreadable")
         return None

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import PluginError, SourceError
+from mmsynth.io.places import one_line
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
-from mmsynth.sources.locations import one_line
 from mmsynth.sources.rows import Columns, RowReader, check_columns, row_key
 from mmsynth.sources.unique import UniqueKeys
 

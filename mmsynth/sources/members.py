@@ -11,6 +11,7 @@ from typing import Any
 
 from mmsynth.errors import SampleError
 from mmsynth.image import Image
+from mmsynth.io.tar import Member
 from mmsynth.keys import safe_key
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Unreadable
@@ -23,7 +24,6 @@ from mmsynth.sources.captions import (
     source_record,
     with_originals,
 )
-from mmsynth.sources.tar import Member
 
 #: the first of these that a sample has is its image
 IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
@@ -46,7 +46,7 @@ class Group:
     detail: str = ""
     #: whether a slice may begin with it
     is_sample: bool = True
-    mended: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
 
     @property
     def key(self) -> str:
@@ -117,7 +117,7 @@ def _broken(current: Group | None, error: Exception, tar: str, position: int) ->
     if current is not None and current.reason == "broken_tar":
         return []
     if current is not None:
-        note(current.mended, "tar_broken_after")
+        note(current.repaired, "tar_broken_after")
     detail = error.detail if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
     return [Group(f"{tar}@{position}", position, reason="broken_tar", detail=detail, is_sample=False)]
 
@@ -127,19 +127,19 @@ def sample_of(group: Group, key: str, tar: str) -> Sample | Unreadable:
     about: dict[str, Any] = {"path": tar, "member": printable(group.name)}
     if group.reason:
         return Unreadable(key, group.reason, group.detail, f"{tar}/{printable(group.name)}" if group.is_sample else tar)
-    mended = list(group.mended)
+    repaired = list(group.repaired)
     if key != group.key:
-        note(mended, "duplicate_key")
+        note(repaired, "duplicate_key")
     if group.key != group.name:
-        note(mended, "key_cleaned")
+        note(repaired, "key_cleaned")
     members = dict(group.members)
     image = _take(members, IMAGE_MEMBERS)
-    text = caption_of(_take(members, CAPTION_MEMBERS), mended)
+    text = caption_of(_take(members, CAPTION_MEMBERS), repaired)
     data = _take(members, ("json",))
-    fields = read_json(data, about, mended) if data is not None else None
+    fields = read_json(data, about, repaired) if data is not None else None
     record = _own_fields(fields or {}, about)
-    captions = [text or (caption_in({"caption": record.get("caption")}, mended))]
-    record["source"] = source_record("webdataset", about, group.name if key != group.name else None, mended)
+    captions = [text or (caption_in({"caption": record.get("caption")}, repaired))]
+    record["source"] = source_record("webdataset", about, group.name if key != group.name else None, repaired)
     sample = Sample(key, Image(image) if image is not None else None, record=record, members=members)
     return with_originals(sample, [caption for caption in captions if caption])
 

@@ -7,13 +7,13 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from mmsynth.errors import SourceError
+from mmsynth.io.places import path_at
 from mmsynth.keys import safe_key
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.captions import caption_of, note_key, source_record
 from mmsynth.sources.lines import check_text, cut_lines, read_lines
-from mmsynth.sources.locations import path_at
-from mmsynth.sources.rows import Broken, MendedRow, Row, json_value, key_text
+from mmsynth.sources.rows import Broken, RepairedRow, Row, json_value, key_text
 from mmsynth.sources.tables import json_row
 from mmsynth.sources.unique import UniqueKeys
 
@@ -100,17 +100,17 @@ def _sample(row: Row | Broken, key: str, about: dict[str, Any]) -> Sample | Unre
     where = f"{about.get('path', 'texts')}:{about['index']}"
     if isinstance(row, Broken):
         return Unreadable(key, "row_unreadable", row.detail, where)
-    mended: list[str] = ["caption_not_utf8"] if isinstance(row, MendedRow) else []
+    repaired: list[str] = ["caption_not_utf8"] if isinstance(row, RepairedRow) else []
     name = next((name for name in _PROMPT_FIELDS if caption_of(row.get(name), [])), None)
     if name is None:
         return Unreadable(key, "prompt_missing", f"no text in {' or '.join(_PROMPT_FIELDS)}", where)
-    prompt = caption_of(row[name], mended) or ""
+    prompt = caption_of(row[name], repaired) or ""
     original = key_text(row.get("key"))
-    note_key(original, key, mended)
+    note_key(original, key, repaired)
     facts = row.get("facts")
     used = {name, "key", *(["facts"] if isinstance(facts, dict) else [])}
     rest = {field: json_value(value) for field, value in row.items() if field not in used}
     about |= {"row": rest} if rest else {}
-    source = source_record("prompts", about, original if original != key else None, mended)
+    source = source_record("prompts", about, original if original != key else None, repaired)
     record = {"source": source} | ({"facts": facts} if isinstance(facts, dict) else {})
     return Sample(key, record=record).with_caption(prompt, origin="prompt")

@@ -71,12 +71,12 @@ class RowReader:
         image = _image(cell, self.folder)
         if not isinstance(image, Image):
             return Unreadable(key, *image, where)
-        mended: list[str] = ["caption_not_utf8"] if isinstance(row, MendedRow) else []
-        captions = captions_of(row.get(self.columns.caption), mended) if self.columns.caption else []
+        repaired: list[str] = ["caption_not_utf8"] if isinstance(row, RepairedRow) else []
+        captions = captions_of(row.get(self.columns.caption), repaired) if self.columns.caption else []
         original = _key_cell(row, self.columns)
-        note_key(original, key, mended)
+        note_key(original, key, repaired)
         about = self._about(row, index, cell)
-        record = source_record(self.kind, about, original if original != key else None, mended)
+        record = source_record(self.kind, about, original if original != key else None, repaired)
         return with_originals(Sample(key, image, record={"source": record}), captions)
 
     def _about(self, row: Row, index: int, cell: object) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class RowReader:
         return about | {"row": rest} if rest else about
 
 
-class MendedRow(dict[str, Any]):
+class RepairedRow(dict[str, Any]):
     """A row whose text was not UTF-8 and has replacement characters in it."""
 
 

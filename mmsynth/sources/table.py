@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
+from mmsynth.io.places import filesystem, is_remote, path_at
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
-from mmsynth.sources.locations import filesystem, is_remote, path_at
 from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, row_key
 from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
 from mmsynth.sources.unique import UniqueKeys

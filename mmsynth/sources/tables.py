@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmsynth.errors import SourceError
+from mmsynth.io.places import is_remote
 from mmsynth.sources.csv_table import CsvTable
 from mmsynth.sources.lines import Span, check_text, cut_lines, json_line, read_lines
-from mmsynth.sources.locations import is_remote
-from mmsynth.sources.rows import Broken, MendedRow, Row
+from mmsynth.sources.rows import Broken, RepairedRow, Row
 
 _ROWS_TO_LOOK_AT = 100
 #: rows decoded together: many where they are short, few where they hold whole images
@@ -65,7 +65,7 @@ def json_row(line: bytes) -> Row | Broken:
         return json_line(line)
     except UnicodeDecodeError:
         try:
-            return MendedRow(json_line(line.decode("utf-8", "replace")))
+            return RepairedRow(json_line(line.decode("utf-8", "replace")))
         except ValueError as error:
             return Broken(str(error))
     except ValueError as error:

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SampleError, SourceError
+from mmsynth.io import tar
+from mmsynth.io.places import expand, filesystem, is_plain_file, is_remote, one_line, opened, shown
 from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
-from mmsynth.sources import tar
 from mmsynth.sources.base import Slice, Source, Unreadable
-from mmsynth.sources.locations import expand, filesystem, is_plain_file, is_remote, one_line, opened, shown
 from mmsynth.sources.members import Group, grouped, sample_of
 from mmsynth.sources.unique import UniqueKeys
 

@@ -101,7 +101,7 @@ class DiffusionRenderer(Renderer):
 
         files, dtype = self._find(), resolve_dtype(self.dtype, device)
         if self.model == "nano":
-            tell_of_nano(self.label, "stabilityai/sdxl-turbo")
+            tell_of_nano(self.step_name, "stabilityai/sdxl-turbo")
         pipeline = _load(files, dtype, self.variant)
         self._arguments = self._accepted(pipeline)
         if self.scheduler is not None:
@@ -116,7 +116,7 @@ class DiffusionRenderer(Renderer):
             vae.to(memory_format=torch.channels_last)
         encode_once(pipeline)
         self._pipeline = pipeline.to(device)
-        self._loaded = (ModelInfo(files.id, files.revision, str(dtype).removeprefix("torch.")),)
+        self.record_model(ModelInfo(files.id, files.revision, str(dtype).removeprefix("torch.")))
 
     def _accepted(self, pipeline: Any) -> dict[str, Any]:
         """The call's arguments, all of which this pipeline takes and heeds. Raises RecipeError for others."""
@@ -152,7 +152,7 @@ class DiffusionRenderer(Renderer):
             # a list like the prompts: some pipelines take a lone string for a batch of one
             arguments["negative_prompt"] = [arguments["negative_prompt"]] * len(batch)
         # on the CPU, where a seed gives the same noise whatever the device
-        generators = [torch.Generator("cpu").manual_seed(self.seed(sample)) for sample in batch]
+        generators = [torch.Generator("cpu").manual_seed(self.seed_of(sample)) for sample in batch]
         with torch.inference_mode(), _quiet():
             drawn = self._pipeline(prompt=list(prepared), generator=generators, output_type="pil", **arguments)
         self._check_size(drawn.images[0])

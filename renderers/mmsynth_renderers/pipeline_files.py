@@ -6,23 +6,21 @@ a hub repository's other formats (.ckpt, .bin, ONNX, Flax) are never fetched.
 
 import json
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from mmsynth.errors import ModelError, RecipeError
-from mmsynth.models import ModelFiles, find_model
+from mmsynth.models import ModelFiles, find_model, nano_files
 
 _INDEX = "model_index.json"
 _SMALL_FILES = ("json", "txt", "model", "jinja", "tiktoken")
 #: the names that diffusers and transformers give to weights
 _STEMS = ("diffusion_pytorch_model", "model")
-_NANO = Path(__file__).parent / "nano_diffusion"
 
 
 def find_pipeline(model: str, *, revision: str | None = None, variant: str | None = None) -> ModelFiles:
     """The folder of a diffusers pipeline: `nano`, a local folder, or a hub id. Raises ModelError in one line."""
     if model == "nano":
-        files = replace(find_model(str(_NANO)), id="nano")
+        files = nano_files("diffusion")
     elif Path(model).expanduser().is_dir():
         if revision is not None:
             raise RecipeError(f"revision names a version on the hub, and the model '{model}' is a local folder")

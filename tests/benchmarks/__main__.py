@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmsynth.io.files import write_json
 from mmsynth.models import resolve_device
-from mmsynth.shards.files import write_json
 from tests.benchmarks.bounds import bounds
 from tests.benchmarks.machine import description
 from tests.benchmarks.measure import Options, measure

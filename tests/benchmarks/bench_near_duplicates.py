@@ -30,8 +30,8 @@ import numpy as np
 import PIL.Image
 from PIL import ImageEnhance, ImageOps
 
-from mmsynth.neighbours import embeddings, hashes
-from mmsynth.neighbours.groups import group_numbers
+from mmsynth.near_duplicates import embeddings, hashes
+from mmsynth.near_duplicates.groups import group_numbers
 from tests.photos import clip_art, photographs
 
 Picture = PIL.Image.Image
@@ -191,8 +191,8 @@ def by_embedding(base: list[Picture], model: str) -> dict[str, Any]:
     """Through the CLIP filter's own model; needs the extra clip."""
     import torch
 
-    from mmsynth_filters._clip_find import find
-    from mmsynth_filters._clip_model import ClipModel
+    from mmsynth.models.clip.find import find
+    from mmsynth.models.clip.model import ClipModel
 
     clip = ClipModel(find(model), "cpu", torch.float32)
 

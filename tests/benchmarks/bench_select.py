@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmsynth as mm
+from mmsynth.io.files import sealed, write_json
 from mmsynth.selection import Decision, Rows
-from mmsynth.shards.files import sealed, write_json
 from mmsynth.shards.folder import RunFolder
 
 DECISIONS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ class SwappedPrompts(mm.Captioner):
         return [self._swapped(sample, others) for sample in batch]
 
     def _swapped(self, sample: Sample, others: mm.Source) -> Sample:
-        rng = self.rng(sample)
+        rng = self.rng_of(sample)
         if rng.random() >= self.share:
             return sample.with_record(swapped=False)
         index = rng.randrange(10 * N)

@@ -185,7 +185,7 @@ def test_a_caption_says_what_wrote_it(checkpoint, pictures):
         "stage": "caption:vlm",
     }
     assert sampled.process(pictures[:1])[0].record["captions"][-1]["seed"] == sampled.seed(pictures[0])
-    (info,) = greedy.loaded
+    (info,) = greedy.models
     assert (info.id, info.dtype) == (folder, "float32")
     assert info.revision.startswith("files-")
 
@@ -202,7 +202,7 @@ def test_models_run_in_the_dtype_they_are_asked_for(checkpoint, pictures):
     stage = captioner(checkpoint("qwen2_vl"), dtype="bfloat16")
     assert {weight.dtype for weight in stage.generator.model.parameters()} == {torch.bfloat16}
     assert all(captions(stage, pictures[:3]))
-    assert stage.loaded[0].dtype == "bfloat16"
+    assert stage.models[0].dtype == "bfloat16"
 
 
 def test_a_sample_without_an_image_fails_by_itself(checkpoint, pictures):

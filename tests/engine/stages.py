@@ -46,7 +46,7 @@ class Slow(Captioner):
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         time.sleep(self.seconds * len(batch))
-        return [sample.with_caption(f"seed {self.seed(sample)}") for sample in batch]
+        return [sample.with_caption(f"seed {self.seed_of(sample)}") for sample in batch]
 
 
 class DiesLoading(Captioner):

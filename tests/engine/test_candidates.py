@@ -25,7 +25,7 @@ class Lucky(mm.Filter):
         return [self._scored(sample) for sample in batch]
 
     def _scored(self, sample: Sample) -> Result:
-        luck = self.rng(sample).random()
+        luck = self.rng_of(sample).random()
         scored = sample.with_scores(**{self.name: luck})
         return Dropped("unlucky", scored) if luck < self.drop_below else scored
 
@@ -119,7 +119,7 @@ def test_the_recipe_says_it_in_one_word_each(tmp_path: Path) -> None:
         ([{"repeat": 2}, {"best_of": "clip"}], "no stage between repeat and best_of writes 'clip'"),
         ([{"filter": "clip"}, {"repeat": 2}, {"best_of": "clip"}], "no stage between repeat and best_of"),
         ([{"repeat": 1}], "times must be at least 2, got 1"),
-        ([{"repeat": 2, "seed": 3}], "takes nothing beside its value"),
+        ([{"repeat": 2, "seed": 3}], "no field 'seed'"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_any_work(stages: list[object], said: str, tmp_path: Path) -> None:

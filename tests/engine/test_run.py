@@ -15,8 +15,8 @@ import pytest
 import mmsynth as mm
 from mmsynth.engine.progress import Progress
 from mmsynth.errors import OutputError, RecipeError, SourceError, TooManyFailures, WorkerError
+from mmsynth.io.files import sealed
 from mmsynth.pipeline import Pipeline
-from mmsynth.shards.files import sealed
 from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, photo_samples
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import digests, members, records, rows, shard_digests
@@ -197,7 +197,7 @@ def test_out_of_memory_as_torch_says_it_halves_the_batch(tmp_path: Path, said: s
 def test_progress_counts_every_row(tmp_path: Path) -> None:
     seen: list[Progress] = []
     pipeline(broken=(1,)).write(tmp_path / "out", on_progress=seen.append)
-    assert seen[-1] == Progress(total=23, inputs=23, kept=20, dropped=2, failed=1)
+    assert seen[-1] == Progress(total=23, inputs=23, failed_inputs=1, kept=20, dropped=2, failed=1)
 
 
 def test_take_gives_results_without_writing() -> None:
@@ -354,7 +354,7 @@ def test_max_failures_counts_what_earlier_runs_did(tmp_path: Path) -> None:
             pipeline(broken=(1, 2, 3, 4, 5)).write(tmp_path / "out", max_failures=0.1)
 
 
-@pytest.mark.parametrize("place", ["mmsynth.shards.files.flush_to_disk", "mmsynth.shards.writer.ShardWriter.add"])
+@pytest.mark.parametrize("place", ["mmsynth.io.files.flush_to_disk", "mmsynth.shards.writer.ShardWriter.add"])
 def test_a_disk_that_is_full_is_one_clear_error_and_no_bug(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

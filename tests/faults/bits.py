@@ -20,12 +20,12 @@ KINDS = ("tar", "parquet", "npy", "_stats.json", "index.json", "sizes.json")
 def figures(folder: Path, flips: int, tries: Tries) -> Iterator[Figure]:
     trial = Trial(folder / "bits")
     for kind in KINDS:
-        what = f"in a {kind.lstrip('_')} file: found and mended"
+        what = f"in a {kind.lstrip('_')} file: found and repaired"
         yield tries.figure("a flipped bit", what, flips, partial(flipped, trial, kind))
 
 
 def flipped(trial: Trial, kind: str, rng: random.Random, told: Counter[str] | None = None) -> str:
-    """Flip one bit of a file of this kind; "" if it is found and mended."""
+    """Flip one bit of a file of this kind; "" if it is found and repaired."""
     name = rng.choice(sorted(name for name in trial.expected if name.endswith(kind)))
     path = trial.out / name
     whole = path.read_bytes()

@@ -82,7 +82,7 @@ def test_a_second_run_is_refused_and_told_which_process_is_there(tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", bits.KINDS)
-def test_a_flipped_bit_is_found_and_mended(trial: Trial, kind: str) -> None:
+def test_a_flipped_bit_is_found_and_repaired(trial: Trial, kind: str) -> None:
     if trial.difference():  # another test has left it half done
         trial.clear()
         assert trial.resumed() == ""

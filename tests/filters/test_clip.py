@@ -14,9 +14,9 @@ from pydantic import ValidationError
 import mmsynth as mm
 from mmsynth.errors import ImageError, SampleError
 from mmsynth.image import Image
+from mmsynth.models.clip.towers import FirstTokenBlock
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage, photo_samples
-from mmsynth_filters._clip_towers import FirstTokenBlock
 from mmsynth_filters.clip import ClipScore
 from tests.filters.conftest import VISION, save_clip, save_full_size
 
@@ -262,11 +262,11 @@ def test_half_precision_is_close(clip_folders: dict[str, Path], kind: str) -> No
     stage.setup("cpu")
     expected = [score(result) for result in scorer(clip_folders[kind]).process(batch)]
     assert [score(result) for result in stage.process(batch)] == pytest.approx(expected, abs=0.05)
-    assert stage.loaded[0].dtype == "bfloat16"
+    assert stage.models[0].dtype == "bfloat16"
 
 
 def test_what_was_loaded_is_recorded(clip_folder: Path) -> None:
-    loaded = scorer(clip_folder).loaded
+    loaded = scorer(clip_folder).models
     assert [(info.id, info.dtype) for info in loaded] == [(str(clip_folder), "float32")]
     assert loaded[0].revision.startswith("files-")
 
@@ -301,7 +301,7 @@ def test_nano_is_the_default_says_so_and_tells_right_from_wrong(caplog: pytest.L
     with caplog.at_level(logging.INFO, logger="mmsynth.models"):
         stage.setup("cpu")
     assert "'nano', the small offline default" in caplog.text
-    assert stage.loaded[0].id == "nano"
+    assert stage.models[0].id == "nano"
     drawn = [s for s in mm.scenes(12, seed=3).render("scenes").take(12) if isinstance(s, Sample)]
     swapped = [replace(s, caption=other.caption) for s, other in zip(drawn, drawn[1:] + drawn[:1], strict=True)]
     right = [score(result) for result in stage.process(drawn)]

@@ -49,7 +49,7 @@ def test_an_evaluation_set_may_be_any_source_with_its_parameters(evaluation: Pat
         results = check_stage(stage, [sample("copy", "coffee"), sample("text", "chelsea", TEXT), Sample("nothing")])
         assert [r.reason if isinstance(r, Dropped) else "" for r in results] == reasons
         stage.setup("cpu")
-        assert stage.loaded[0].id == source["path"]
+        assert stage.models[0].id == source["path"]
     with pytest.raises(RecipeError, match="source needs a kind"):
         Decontaminate(evaluation={"path": "eval.csv"}).check()
 
@@ -103,7 +103,7 @@ def test_a_run_tells_which_evaluation_set_it_was(evaluation: Path, tmp_path: Pat
     (evaluation / "one.txt").write_text("another caption of several words")
     other = Decontaminate(evaluation=str(evaluation))
     other.setup("cpu")
-    assert stage.loaded[0].revision != other.loaded[0].revision
+    assert stage.models[0].revision != other.models[0].revision
 
 
 def test_a_hole_in_the_evaluation_set_is_an_error(evaluation: Path) -> None:

@@ -51,7 +51,7 @@ def test_a_score_that_is_no_number_is_no_score() -> None:
 
 def test_what_was_loaded_is_recorded_and_threads_are_no_part_of_it() -> None:
     stage = ready()
-    assert stage.loaded[0].revision.startswith("sha256-")
+    assert stage.models[0].revision.startswith("sha256-")
     assert stage.parameters() == {}
 
 

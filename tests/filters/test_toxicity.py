@@ -172,7 +172,7 @@ def test_a_classifiers_score_is_its_own_largest_probability(classifier: Path) ->
         expected = (logits.sigmoid() if multi else logits.softmax(-1))[1:].max().item()
         assert isinstance(result, Sample)
         assert result.record["scores"]["toxicity"] == pytest.approx(expected, abs=1e-5)
-    assert stage.loaded[0].id == str(classifier)
+    assert stage.models[0].id == str(classifier)
 
 
 def test_a_classifier_keeps_the_stage_contract_and_says_what_it_left_unread(classifier: Path) -> None:

@@ -270,7 +270,7 @@ def test_a_prompt_is_not_cut_where_one_text_encoder_reads_it_all(flux: Path) -> 
 
 
 def test_what_was_loaded_is_known(folder: Path) -> None:
-    [model] = ready(folder, dtype="bfloat16").loaded
+    [model] = ready(folder, dtype="bfloat16").models
     assert model.id == str(folder)
     assert model.revision.startswith("files-")
     assert model.dtype == "bfloat16"

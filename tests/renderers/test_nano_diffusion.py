@@ -44,4 +44,4 @@ def test_the_default_says_what_it_is(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="mmsynth.models"):
         stage.setup("cpu")
     assert "runs on 'nano', the small offline default" in caplog.text
-    assert stage.loaded[0].id == "nano"
+    assert stage.models[0].id == "nano"

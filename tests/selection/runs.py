@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import mmsynth as mm
-from mmsynth.engine.items import Block, Item
+from mmsynth.blocks import Block, Item
 from mmsynth.sample import Sample
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.writer import ShardWriter

@@ -12,8 +12,8 @@ import pytest
 import mmsynth as mm
 from mmsynth.cli import run
 from mmsynth.engine.run import repair
+from mmsynth.io.files import json_bytes, sealed
 from mmsynth.recipe import RunOptions
-from mmsynth.shards.files import json_bytes, sealed
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.verify import damages
 from mmsynth.testing import EchoCaptioner
@@ -92,7 +92,7 @@ def test_a_parquet_file_that_describes_another_tar(out: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["00001_stats.json", "index.json", "sizes.json"])
-def test_a_bit_in_the_stats_or_an_index_is_found_and_mended(out: Path, name: str) -> None:
+def test_a_bit_in_the_stats_or_an_index_is_found_and_repaired(out: Path, name: str) -> None:
     before = digests(out)
     for at in (1, 5, 20):
         flip_a_bit(out / name, at)

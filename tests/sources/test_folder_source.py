@@ -75,7 +75,7 @@ def test_captions_come_from_txt_and_json_beside_the_image(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("raw", "caption", "mended"),
+    ("raw", "caption", "repaired"),
     [
         (("word " * 2000).encode(), ("word " * 2000).strip(), None),
         ("猫がいる العربية हिन्दी 🐈".encode(), "猫がいる العربية हिन्दी 🐈", None),
@@ -88,11 +88,11 @@ def test_captions_come_from_txt_and_json_beside_the_image(tmp_path: Path) -> Non
         (b"\0", None, ["nul_removed"]),
     ],
 )
-def test_captions_of_any_kind(tmp_path: Path, raw: bytes, caption: str | None, mended: list[str] | None) -> None:
+def test_captions_of_any_kind(tmp_path: Path, raw: bytes, caption: str | None, repaired: list[str] | None) -> None:
     sample = read(write(tmp_path, **{"x.png": picture(), "x.txt": raw}))["x"]
     assert isinstance(sample, Sample)
     assert sample.caption == caption
-    assert source_of(sample).get("mended") == mended
+    assert source_of(sample).get("repaired") == repaired
 
 
 @pytest.mark.parametrize("raw", [b"{not json", b"[1, 2]", b'"text"', b"\xff\xfe\xfd", b"[" * 100_000, b""])
@@ -102,7 +102,7 @@ def test_a_broken_json_is_kept_as_text(tmp_path: Path, raw: bytes) -> None:
     assert source_of(sample)["json_text"] == raw.decode("utf-8", "replace")
 
 
-def test_json_that_no_reader_takes_is_mended(tmp_path: Path) -> None:
+def test_json_that_no_reader_takes_is_repaired(tmp_path: Path) -> None:
     sample = read(write(tmp_path, **{"x.png": picture(), "x.json": r'{"caption": "a \ud800 b", "score": NaN}'}))["x"]
     assert isinstance(sample, Sample)
     assert sample.caption == "a � b"
@@ -157,13 +157,13 @@ def test_keys_are_safe_unique_and_say_what_they_were(tmp_path: Path) -> None:
     by_path = {source_of(item)["path"]: item for item in found.values() if isinstance(item, Sample)}
     assert by_path["a.jpg"].key == "a"
     assert by_path["a.png"].key.startswith("a-dup2-")
-    assert source_of(by_path["a.png"])["mended"] == ["duplicate_key"]
+    assert source_of(by_path["a.png"])["repaired"] == ["duplicate_key"]
     assert source_of(by_path["a.png"])["original_key"] == "a"
     assert by_path["a/b.jpg"].key == "a_b"
-    assert "mended" not in source_of(by_path["a/b.jpg"])
+    assert "repaired" not in source_of(by_path["a/b.jpg"])
     assert by_path["a_b.png"].key.startswith("a_b-dup2-")
     for path in ("v1.2.jpg", "猫.jpg", "with space.png"):
-        assert source_of(by_path[path])["mended"] == ["key_cleaned"]
+        assert source_of(by_path[path])["repaired"] == ["key_cleaned"]
         assert source_of(by_path[path])["original_key"] == path.rpartition(".")[0]
     assert all(set(key) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") for key in found)
 

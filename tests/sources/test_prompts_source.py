@@ -42,7 +42,7 @@ def test_jsonl_prompts_bring_keys_facts_and_more(tmp_path: Path) -> None:
     one, two, _, four = samples(found)
     assert one.record["facts"] == {"background": "white"}
     assert source_of(one)["row"] == {"style": "photo"}
-    assert (one.key, source_of(two)["original_key"], source_of(two)["mended"]) == ("a", "a", ["duplicate_key"])
+    assert (one.key, source_of(two)["original_key"], source_of(two)["repaired"]) == ("a", "a", ["duplicate_key"])
     assert source_of(four)["row"] == {"prompt": " ", "facts": "no facts"}
     assert reasons(found) == {
         "000000003": "row_unreadable",
@@ -56,7 +56,7 @@ def test_prompts_may_be_given_as_texts() -> None:
     source.check()
     found = everything(source, 2)
     assert [sample.caption for sample in samples(found)] == ["a", "bc"]
-    assert source_of(samples(found)[1])["mended"] == ["nul_removed"]
+    assert source_of(samples(found)[1])["repaired"] == ["nul_removed"]
     assert reasons(found) == {"000000001": "prompt_missing"}
     assert source.count() == 3
 
@@ -65,7 +65,7 @@ def test_text_of_any_kind_is_a_prompt(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_bytes(b"caf\xe9\n" + b"long " * 2000 + b"\n")
     found = samples(everything(Prompts(path=str(tmp_path / "p.txt"))))
     assert found[0].caption == "caf�"
-    assert source_of(found[0])["mended"] == ["caption_not_utf8"]
+    assert source_of(found[0])["repaired"] == ["caption_not_utf8"]
     assert found[1].caption == ("long " * 2000).strip()
 
 

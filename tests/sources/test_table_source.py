@@ -105,7 +105,7 @@ def test_a_bad_jsonl_line_costs_only_itself(tmp_path: Path) -> None:
     )
     found = read(tmp_path / "t.jsonl", 2)
     assert [sample.caption for sample in samples(found)] == ["x", "caf�"]
-    assert source_of(samples(found)[1])["mended"] == ["caption_not_utf8"]
+    assert source_of(samples(found)[1])["repaired"] == ["caption_not_utf8"]
     assert list(reasons(found).values()) == ["row_unreadable"] * 3
 
 
@@ -147,8 +147,8 @@ def test_keys_come_from_a_column_and_are_made_unique(tmp_path: Path) -> None:
         assert [source_of(sample).get("original_key") for sample in found] == [
             None, None, "one", None, "../two", "one", "two",
         ]  # fmt: skip
-        assert source_of(found[4])["mended"] == ["key_cleaned"]
-        assert source_of(found[5])["mended"] == ["duplicate_key"]
+        assert source_of(found[4])["repaired"] == ["key_cleaned"]
+        assert source_of(found[5])["repaired"] == ["duplicate_key"]
 
 
 def test_lists_of_captions_are_all_kept(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_csv_from_spreadsheets(tmp_path: Path, mark: bytes, delimiter: str) -> N
     (tmp_path / "t.csv").write_bytes(mark + f"image{delimiter}caption\r\na.png{delimiter}caf".encode() + b"\xe9\r\n")
     (sample,) = samples(read(tmp_path / "t.csv"))
     assert sample.caption == "caf�"
-    assert source_of(sample)["mended"] == ["caption_not_utf8"]
+    assert source_of(sample)["repaired"] == ["caption_not_utf8"]
 
 
 def test_urls_are_refused_with_the_command_that_downloads_them(tmp_path: Path) -> None:

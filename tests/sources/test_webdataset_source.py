@@ -165,7 +165,7 @@ def test_keys_with_dots_slashes_and_parent_folders_are_safe(tmp_path: Path) -> N
     for name in ("../../etc/passwd", "/abs/olute", "a/b", "ключ", "sp ace"):
         assert by_member[name].caption == name
         assert source_of(by_member[name])["original_key"] == name
-        assert source_of(by_member[name])["mended"] == ["key_cleaned"]
+        assert source_of(by_member[name])["repaired"] == ["key_cleaned"]
     assert by_member["./plain"].key == "plain"
     # a name that begins with a dot has no key for webdataset
     assert [item.reason for item in found if isinstance(item, Unreadable)] == ["member_without_key"] * 2
@@ -178,7 +178,7 @@ def test_duplicate_keys_in_one_tar_and_across_tars_are_told_apart(tmp_path: Path
     assert [source_of(sample)["member"] for sample in found] == ["x", "y", "x", "x", "y", "x", "z"]
     assert [sample.key for sample in found[:2]] == ["x", "y"]
     for sample in found[2:6]:
-        assert source_of(sample)["mended"] == ["duplicate_key"]
+        assert source_of(sample)["repaired"] == ["duplicate_key"]
         assert source_of(sample)["original_key"] == source_of(sample)["member"]
 
 
@@ -226,7 +226,7 @@ def test_garbage_in_a_tar_is_not_taken_for_its_end(tmp_path: Path, position: int
         assert list(reasons(found).values()) == ["broken_tar"]
         before = [sample for sample in samples(found) if sample.key.startswith("b")]
         assert len(before) == -(-position // 2048)
-        assert source_of(before[-1])["mended"] == ["tar_broken_after"]
+        assert source_of(before[-1])["repaired"] == ["tar_broken_after"]
 
 
 def test_what_is_no_tar_at_all_is_a_row(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_gzipped_tars_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(gzip.compress((tmp_path / name).read_bytes()))
     found = samples(read(tmp_path))
     assert [source_of(sample)["member"] for sample in found] == ["a", "b", "a"]
-    assert source_of(found[2])["mended"] == ["duplicate_key"]
+    assert source_of(found[2])["repaired"] == ["duplicate_key"]
 
 
 def test_a_gzipped_tar_cut_short_gives_what_is_before_the_break(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_what_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_urls_are_written_down_without_passwords_and_signatures() -> None:
-    from mmsynth.sources.locations import shown
+    from mmsynth.io.places import shown
 
     assert shown("https://me:secret@host/a.tar?X-Signature=abc") == "https://host/a.tar"
     assert shown("s3://bucket/folder/a.tar") == "s3://bucket/folder/a.tar"

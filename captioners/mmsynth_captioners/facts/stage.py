@@ -38,7 +38,9 @@ class FactsCaptioner(Captioner):
         return [self._captioned(sample, facts) for sample, facts in zip(batch, prepared, strict=True)]
 
     def _captioned(self, sample: Sample, facts: Facts) -> Sample:
-        rng = self.rng(sample)
-        captioned = sample.with_caption(write_caption(facts, rng, self.detail), model="facts", seed=self.seed(sample))
+        rng = self.rng_of(sample)
+        captioned = sample.with_caption(
+            write_caption(facts, rng, self.detail), model="facts", seed=self.seed_of(sample)
+        )
         pairs = write_questions(facts, rng, self.qa)
         return captioned.with_qa({**pair, "model": "facts"} for pair in pairs) if pairs else captioned

@@ -30,14 +30,14 @@ class NegativeCaptions(Captioner):
     def setup(self, device: str) -> None:
         # by its name: what plugins share goes through the registry
         writer: Stage = registry.load("caption", "facts")(qa=0)
-        self._writer = writer.bound(self.label, self._run_seed)
+        self._writer = self.sub_stage(writer)
         self._writer.setup(device)
 
     def prepare(self, sample: Sample) -> dict[str, Facts]:
         """What was changed → the facts that are then no longer true."""
         try:
             facts = Facts.model_validate(sample.record.get("facts"))
-            return hard_negatives(facts, seed=self.seed(sample))
+            return hard_negatives(facts, seed=self.seed_of(sample))
         except (ValidationError, SampleError):
             return {}
 

@@ -2,7 +2,7 @@
 knows whether what is said of them is true."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError
 
@@ -24,6 +24,8 @@ class SceneSource(Source):
 
     Scene i depends on `seed` and i alone, so a longer run begins with the scenes of a shorter one.
     """
+
+    main: ClassVar[str] = "n"
 
     n: int = Field(ge=1, description="how many scenes")
     seed: int = 0
@@ -72,7 +74,7 @@ class SceneRenderer(Renderer):
             facts = Facts.model_validate(sample.record["facts"])
         except ValidationError as error:
             raise SampleError("scene_not_drawable", f"not facts: {error.errors()[0]['msg']}") from error
-        return lay_out(facts, self.seed(sample), self.gap)
+        return lay_out(facts, self.seed_of(sample), self.gap)
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Scene]) -> list[Result]:
         return [self._drawn(sample, scene) for sample, scene in zip(batch, prepared, strict=True)]

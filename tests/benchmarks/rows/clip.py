@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 import mmsynth as mm
 from mmsynth.models import resolve_dtype
-from mmsynth_filters._clip_towers import CausalText
+from mmsynth.models.clip.towers import CausalText
 from mmsynth_filters.clip import ClipScore
 from tests.benchmarks.inputs import PHOTOGRAPH, SAMPLES_A_TAR, TWELVE_MEGAPIXELS, pairs_in, write_tars
 from tests.benchmarks.measure import Options, Row, Side, Target

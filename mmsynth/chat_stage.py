@@ -1,0 +1,146 @@
+"""ChatStage: what all stages that ask a chat model share: its parameters, finding it, loading it, asking it.
+
+    class Rewrite(ChatStage, mm.Captioner):
+        \"\"\"Say each caption in plain words.\"\"\"
+
+        async def process_one(self, sample):
+            reply = await self.ask(f"Say this in plain words: {sample.caption}", sample)
+            return sample.with_caption(reply.text, model=self.model)
+
+Does not know what is asked, nor how the engine answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from mmsynth import registry
+from mmsynth.errors import ModelError, SampleError
+from mmsynth.image import Image
+from mmsynth.models.chat import BatchChatModel, ChatEngine, ChatModel, ModelSpec, Reply, Request, ask
+from mmsynth.models.loading import tell_of_nano
+from mmsynth.sample import Sample
+from mmsynth.stage import Stage
+
+NANO = "nano"
+REAL = "HuggingFaceTB/SmolVLM-256M-Instruct"
+
+
+class ChatStage(Stage):
+    """A stage that asks a chat model; of the shape one."""
+
+    model: str = Field(NANO, description="hub id, local folder, or nano")
+    engine: str = Field("transformers", description="what runs the model: transformers, in this process")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub model")
+    trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    system: str | None = Field(None, description="system prompt, for chat models")
+    max_new_tokens: int = Field(64, ge=1, description="longest text, in tokens")
+    temperature: float = Field(0, ge=0, allow_inf_nan=False, description="0 takes the likeliest token, else sampled")
+    top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens with this probability")
+    top_k: int | None = Field(None, ge=1, description="sample from this many likeliest tokens")
+
+    _chat_model: ChatModel | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _parameters_go_together(self) -> Self:
+        if self.model == NANO and self.revision is not None:
+            raise ValueError("revision goes with a hub model, and model is 'nano'")
+        given = [name for name in ("top_p", "top_k") if getattr(self, name) is not None]
+        if given and self.temperature == 0:
+            raise ValueError(f"{' and '.join(given)} need a temperature above 0, such as temperature: 0.7")
+        return self
+
+    def check(self) -> None:
+        self._engine().check(self._spec())
+
+    def setup(self, device: str) -> None:
+        if self.model == NANO:
+            tell_of_nano(self.step_name, REAL)
+        model = self._engine().load(self._spec(), device)
+        if self.system is not None and not model.is_chat:
+            raise ModelError("system is for chat models, and this model has no chat template: leave system out")
+        self._chat_model = model
+        self.record_model(model.info)
+
+    # -- what such a stage may use -----------------------------------------------------------------------------------
+
+    @property
+    def chat_model(self) -> ChatModel:
+        """The model that setup() loaded."""
+        if self._chat_model is None:
+            raise RuntimeError(f"{type(self).__name__}.setup() must run before the first sample")
+        return self._chat_model
+
+    async def chat(self, request: Request) -> Reply:
+        """The model's reply to any request."""
+        return await ask(self.chat_model, request)
+
+    async def ask(
+        self, text: str | None, sample: Sample, *, images: Sequence[str] = (), seed: int | None = None, **options: Any
+    ) -> Reply:
+        """The model's reply to one user message: the pictures of `sample` called `images`, then `text`.
+
+        `seed` is the sample's own where none is given; `options` are those of Request, such as `choices`.
+        Raises SampleError(`no_image`) where the sample has no such picture.
+        """
+        return await self.chat(self.request([self.user(text, images)], sample, seed=seed, **options))
+
+    def request(
+        self, messages: Sequence[Mapping[str, Any]], sample: Sample, *, seed: int | None = None, **options: Any
+    ) -> Request:
+        """A Request with this stage's parameters: the system prompt, then `messages` and the pictures they name."""
+        system = [{"role": "system", "content": [{"type": "text", "text": self.system}]}] if self.system else []
+        decoding = {
+            "max_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+        }
+        return Request(
+            messages=[*system, *messages],
+            images=_pictures(messages, sample),
+            seed=self.seed_of(sample) if seed is None else seed,
+            **{**decoding, **options},
+        )
+
+    @staticmethod
+    def user(text: str | None, images: Sequence[str] = ()) -> dict[str, Any]:
+        """A user message: pictures by their names in the sample ("" is the main one), then the text."""
+        shown: list[dict[str, str]] = [{"type": "image", "image": name} for name in images]
+        return {"role": "user", "content": [*shown, *([] if text is None else [{"type": "text", "text": text}])]}
+
+    @staticmethod
+    def assistant(text: str) -> dict[str, Any]:
+        """What the model said, as a message of the conversation."""
+        return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+    @property
+    def samples(self) -> bool:
+        """Whether text is drawn at random, from the sample's seed."""
+        return self.temperature > 0
+
+    # -- what the engine uses ----------------------------------------------------------------------------------------
+
+    def batch_model(self) -> BatchChatModel | None:
+        model = self.chat_model
+        return model if isinstance(model, BatchChatModel) else None
+
+    def _engine(self) -> ChatEngine:
+        engine: ChatEngine = registry.load("chat_engine", self.engine)()
+        return engine
+
+    def _spec(self) -> ModelSpec:
+        return ModelSpec(self.model, self.revision, self.dtype, self.trust_remote_code)
+
+
+def _pictures(messages: Sequence[Mapping[str, Any]], sample: Sample) -> dict[str, Image]:
+    parts = [part for message in messages for part in message["content"] if not isinstance(part, str)]
+    found = {}
+    for name in (part.get("image", "") for part in parts if part["type"] == "image"):
+        image = sample.picture(name)
+        if image is None:
+            raise SampleError("no_image", f"{sample.key} has no image {f'called {name!r} ' if name else ''}to look at")
+        found[name] = image
+    return found

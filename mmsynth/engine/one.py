@@ -1,0 +1,96 @@
+"""What both ways of running a stage of the shape one share: a sample's coroutine, its time limit, its tokens.
+
+`lockstep` runs those whose chat model answers in this process, `in_flight` the others.
+"""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any
+
+from mmsynth.blocks import Edge, Flow, Item
+from mmsynth.engine.device_errors import raise_if_lost
+from mmsynth.engine.outcomes import traceback_of
+from mmsynth.errors import MMSynthError, SampleError
+from mmsynth.models.chat import Collector, Reply, Usage, collecting
+from mmsynth.sample import Result
+from mmsynth.stage import Stage
+
+log = logging.getLogger(__name__)
+
+
+class OneSample:
+    """One sample under way in a stage: what becomes of it, and the tokens that it used."""
+
+    def __init__(self, item: Item, prepared: "Future[Any] | None") -> None:
+        self.item, self._prepared = item, prepared
+        self.outcome: Result | BaseException | None = None
+        self.usage = Usage()
+
+    async def run(self, stage: Stage, collector: Collector, *, in_batches: bool) -> None:
+        """Process it, whatever comes of it."""
+        try:
+            arguments = [] if self._prepared is None else [await asyncio.wrap_future(self._prepared)]
+            with collecting(collector, in_batches=in_batches):
+                assert self.item.sample is not None
+                self.outcome = await stage.process_one(self.item.sample, *arguments)
+        except Exception as error:  # noqa: BLE001 - it becomes a counted failure, of this sample alone
+            self.outcome = error
+
+    def ended(self, stage: Stage) -> Result | Exception:
+        """What became of it. Raises errors that are no sample's."""
+        error = self.outcome
+        if not isinstance(error, BaseException):
+            assert error is not None, "it has run"
+            return error
+        if isinstance(error, TimeoutError):
+            log.warning("%s: gave up sample %s: %s", stage.step_name, self.item.key, error)
+            return SampleError("timeout", str(error))
+        if not isinstance(error, Exception) or (isinstance(error, MMSynthError) and not isinstance(error, SampleError)):
+            raise error
+        raise_if_lost(error)
+        if not isinstance(error, SampleError):
+            log.warning("%s failed on sample %s:\n%s", stage.step_name, self.item.key, traceback_of(error))
+        return error
+
+
+class TimeLimit:
+    """At most so long for a sample; the clock can be stopped while it waits its turn for something else."""
+
+    def __init__(self, limit_s: float | None) -> None:
+        self._limit_s = limit_s
+        self._timeout: asyncio.Timeout | None = None
+
+    async def hold(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Await `work`; False if it took too long and was cancelled."""
+        try:
+            async with asyncio.timeout(self._limit_s) as self._timeout:
+                await work
+        except TimeoutError:
+            return False
+        return True
+
+    async def stopped_for(self, wait: Callable[[], Coroutine[Any, Any, Reply]]) -> Reply:
+        """Await what is not the sample's own time."""
+        if self._timeout is None or self._limit_s is None:
+            return await wait()
+        self._timeout.reschedule(None)
+        try:
+            return await wait()
+        finally:
+            self._timeout.reschedule(asyncio.get_running_loop().time() + self._limit_s)
+
+
+def late(limit_s: float | None) -> TimeoutError:
+    return TimeoutError(f"took longer than {limit_s:g} s")
+
+
+def needs_running(entry: Flow) -> bool:
+    return not isinstance(entry, Edge) and entry.is_live and entry.sample is not None
+
+
+def takes_prepared(stage: Stage) -> bool:
+    """Whether process_one wants what `prepare` gave: not if a base class prepares for its own use."""
+    return stage.prepares and len(inspect.signature(stage.process_one).parameters) > 1

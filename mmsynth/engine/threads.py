@@ -1,0 +1,168 @@
+"""Threads that read ahead and write behind, with bounds, around one main thread that owns the device.
+
+Knows threads and queues; does not know samples.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def ahead(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    pool: Executor,
+    depth: int,
+    is_eager: bool = False,
+    needs: Callable[[T], bool] | None = None,
+) -> Iterator[tuple[T, "Future[R] | None"]]:
+    """Each item with the future of `function(item)`, in order, with up to `depth` of them running ahead.
+
+    An eager one gives an item as soon as it is done, so that little is on its way, but lets the pool run dry. Items
+    that do not need the function, by `needs`, have no future.
+    """
+    pending: deque[tuple[T, Future[R] | None]] = deque()
+    for item in items:
+        future = pool.submit(function, item) if needs is None or needs(item) else None
+        if future is None and not pending:
+            yield item, None
+            continue
+        pending.append((item, future))
+        while pending and (len(pending) > depth or _may_go(pending[0][1], is_eager)):
+            yield pending.popleft()
+    while pending:
+        yield pending.popleft()
+
+
+def _may_go(future: "Future[Any] | None", is_eager: bool) -> bool:
+    return future is None or (is_eager and future.done())
+
+
+class Channel(Generic[T]):
+    """From one thread to another, at most `depth` waiting. Who takes, takes all there is: threads change seldom."""
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._waiting: deque[T] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def put(self, item: T) -> bool:
+        """Add one, waiting for room; False where the channel is closed."""
+        with self._changed:
+            while len(self._waiting) >= self._depth and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return False
+            self._waiting.append(item)
+            if len(self._waiting) == 1:
+                self._changed.notify()
+            return True
+
+    def take(self) -> deque[T]:
+        """All that wait, at least one."""
+        with self._changed:
+            while not self._waiting:
+                self._changed.wait()
+            taken, self._waiting = self._waiting, deque()
+            self._changed.notify()
+            return taken
+
+    def close(self) -> None:
+        """Take nothing more; who waits for room goes on."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class InBackground(Generic[T]):
+    """Iterates `items` in a thread of its own, at most `depth` ahead. What it raises is raised where it is consumed.
+
+    A context manager: leaving it stops the thread.
+    """
+
+    def __init__(self, items: Iterable[T], depth: int) -> None:
+        self._items = items
+        # as many again may have been taken and wait to be consumed
+        self._channel: Channel[tuple[T] | BaseException | None] = Channel(max(1, depth // 2))
+        self._thread = threading.Thread(target=self._produce, name="mmsynth-read", daemon=True)
+
+    def __enter__(self) -> Iterator[T]:
+        self._thread.start()
+        return self._consume()
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+        self._thread.join(timeout=5)
+
+    def _consume(self) -> Iterator[T]:
+        while True:
+            taken = self._channel.take()
+            while taken:
+                entry = taken.popleft()
+                if entry is None:
+                    return
+                if isinstance(entry, BaseException):
+                    raise entry
+                yield entry[0]
+
+    def _produce(self) -> None:
+        try:
+            for item in self._items:
+                if not self._channel.put((item,)):
+                    return
+            self._channel.put(None)
+        except BaseException as error:  # noqa: BLE001 - carried to the consumer, which raises it
+            self._channel.put(error)
+
+
+class Behind(Generic[T]):
+    """Calls `function` for every item in a thread of its own, in order, at most `depth` behind."""
+
+    def __init__(self, function: Callable[[T], None], depth: int) -> None:
+        self._function = function
+        # as many again may have been taken and wait to be done
+        self._channel: Channel[tuple[T] | None] = Channel(max(1, depth // 2))
+        self._error: BaseException | None = None
+        self._cancelled = False
+        self._thread = threading.Thread(target=self._work, name="mmsynth-write", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Hand over one item; raises what an earlier one raised."""
+        self._raise_error()
+        self._channel.put((item,))
+
+    def finish(self) -> None:
+        """Wait until everything handed over is done; raises what went wrong."""
+        self._channel.put(None)
+        self._thread.join()
+        self._raise_error()
+
+    def cancel(self) -> None:
+        """Stop without doing what is still waiting."""
+        self._cancelled = True
+        self._channel.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while True:
+            taken = self._channel.take()
+            while taken:
+                waiting = taken.popleft()
+                if waiting is None:
+                    return
+                if self._error is None and not self._cancelled:
+                    try:
+                        self._function(*waiting)
+                    except BaseException as error:  # noqa: BLE001 - raised in the main thread by put() or finish()
+                        self._error = error
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error

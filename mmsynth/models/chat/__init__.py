@@ -1,0 +1,36 @@
+"""chat: one interface to models that answer conversations about pictures, whatever runs them.
+
+base.py      Request, Reply, ChatModel: what stages and engines agree on
+engines.py   engines by entry point (`mmsynth.chat_engines`)
+
+The engine `transformers`, in this process: transformers_engine.py (answers in batches), checkpoints.py (find and load),
+prompting.py (conversations → inputs), sampling.py (own seeds).
+
+Importing this loads no torch.
+"""
+
+from mmsynth.models.chat.base import (
+    BatchChatModel,
+    ChatEngine,
+    ChatModel,
+    Collector,
+    ModelSpec,
+    Reply,
+    Request,
+    Usage,
+    ask,
+    collecting,
+)
+
+__all__ = [
+    "BatchChatModel",
+    "ChatEngine",
+    "ChatModel",
+    "Collector",
+    "ModelSpec",
+    "Reply",
+    "Request",
+    "Usage",
+    "ask",
+    "collecting",
+]

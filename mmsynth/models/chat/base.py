@@ -1,0 +1,158 @@
+"""What stages and chat engines agree on: a Request, a Reply, and the models that turn one into the other.
+
+A stage says what it asks; the engine of its model says how requests go. A ChatModel answers each request as it comes (a
+server, vLLM); a BatchChatModel, in this process, answers batches, and the block engine gathers them (`Collector`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from mmsynth.image import Image
+from mmsynth.models.files import ModelInfo
+
+CAPTION_PROMPT = "Describe this image in one sentence."
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One thing asked of a chat model.
+
+    - `messages`: the conversation in the form that chat templates read: `{"role", "content": [{"type": "image",
+      "image": name}, {"type": "text", "text": …}]}`. Plain captioners take one user message, of an image and maybe text
+    - `images`: the pictures that messages name; the main picture's name is ""
+    - `seed`: counts only where text is drawn at random
+    - `max_tokens`, `temperature`, `top_p`, `top_k`: how it is drawn; at temperature 0 the likeliest token is taken
+    - `choices`: answers to choose among by the first token: the reply has their probabilities, no text is written
+    - `schema`: a JSON schema that the text has to keep, for engines that can hold a model to one
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    images: Mapping[str, Image] = field(default_factory=dict)
+    seed: int = 0
+    max_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float | None = None
+    top_k: int | None = None
+    choices: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens: of a reply, or of all that a sample asked."""
+
+    prompt: int = 0
+    completion: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.prompt + other.prompt, self.completion + other.completion)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a chat model answered.
+
+    - `finish`: "stop" where the model ended by itself, "length" where `max_tokens` cut it off
+    - `choice_probabilities`: choice → probability, adding up to 1, where the request gave choices
+    """
+
+    text: str
+    finish: str = "stop"
+    usage: Usage = Usage()
+    choice_probabilities: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Which model an engine is to find and load, and how."""
+
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    trust_remote_code: bool = False
+
+
+class ChatModel(ABC):
+    """A model that answers requests."""
+
+    #: what was loaded, for provenance
+    info: ModelInfo
+    #: whether it takes conversations, with a system message and several turns; plain captioners do not
+    is_chat: bool = True
+
+    @abstractmethod
+    async def chat(self, request: Request) -> Reply:
+        """The answer. Raises SampleError for a request that fails for good."""
+
+    def caption_prompt(self) -> str | None:
+        """What to ask for a caption when the recipe does not say; None: the model wants no prompt."""
+        return CAPTION_PROMPT
+
+    def question_prompt(self, question: str, instruction: str = "") -> str:
+        """How to put a question; `instruction` says in which form to answer."""
+        return f"{question} {instruction}".strip()
+
+
+class BatchChatModel(ChatModel):
+    """A model in this process. Its requests are gathered over the samples of a batch and answered together."""
+
+    @abstractmethod
+    def assemble(self, requests: Sequence[Request]) -> Any:
+        """The model's inputs for these requests, made in a thread while the device is at others."""
+
+    @abstractmethod
+    def answer(self, requests: Sequence[Request], assembled: Any) -> list[Reply]:
+        """The replies, in order, each as if asked alone. The only method that touches the device."""
+
+    async def chat(self, request: Request) -> Reply:
+        collector = _collector.get()
+        if collector is not None:
+            return await collector.ask(request)
+        return self.answer([request], self.assemble([request]))[0]
+
+
+class ChatEngine(Protocol):
+    """How models are found and run: one class for each entry point in `mmsynth.chat_engines`, built without arguments."""
+
+    def check(self, spec: ModelSpec) -> None:
+        """Raise ModelError or PluginError before any work is done if the model is not there. Loads nothing."""
+
+    def load(self, spec: ModelSpec, device: str) -> ChatModel:
+        """The model, ready on `device`."""
+
+
+class Collector(Protocol):
+    """Gathers the requests of the samples that are under way. The block engine has one for each sample."""
+
+    async def ask(self, request: Request) -> Reply:
+        """Wait until the batch that this request becomes part of is answered."""
+
+    def count(self, usage: Usage) -> None:
+        """The sample has used so many tokens."""
+
+
+_collector: ContextVar[Collector | None] = ContextVar("mmsynth_collector", default=None)
+_counting: ContextVar[Collector | None] = ContextVar("mmsynth_counting", default=None)
+
+
+@contextmanager
+def collecting(collector: Collector, *, in_batches: bool) -> Iterator[None]:
+    """Within it, requests go to `collector` if the model answers in batches, and tokens are counted there always."""
+    tokens = (_counting.set(collector), _collector.set(collector if in_batches else None))
+    try:
+        yield
+    finally:
+        _counting.reset(tokens[0])
+        _collector.reset(tokens[1])
+
+
+async def ask(model: ChatModel, request: Request) -> Reply:
+    """The model's reply, its tokens counted for the sample that asked."""
+    reply = await model.chat(request)
+    if (counting := _counting.get()) is not None:
+        counting.count(reply.usage)
+    return reply
