@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mmsynth.pipeline import Pipeline, read, select, source
     from mmsynth.recipe import Recipe
     from mmsynth.report import Report
-    from mmsynth.sample import Dropped, Failed, Sample
+    from mmsynth.sample import Dropped, Failed, Result, Sample
     from mmsynth.sources.base import Source
     from mmsynth.stage import Captioner, Filter, Grouping, Renderer, Stage
 
@@ -35,6 +35,7 @@ __all__ = [
     "Recipe",
     "Renderer",
     "Report",
+    "Result",
     "Sample",
     "Source",
     "Stage",
@@ -54,6 +55,7 @@ _HOMES = {
     "Report": "report",
     "Dropped": "sample",
     "Failed": "sample",
+    "Result": "sample",
     "Sample": "sample",
     "Source": "sources.base",
     "Captioner": "stage",

@@ -6,7 +6,10 @@ import sys
 from mmsynth.errors import DeviceError
 
 #: what libraries say in a RuntimeError of another kind than torch's own
-_NO_MEMORY = ("out of memory", "can't allocate memory", "CUDNN_STATUS_NOT_SUPPORTED", "PT_DEVMEM Allocation failed")
+_NO_MEMORY = (
+    *("out of memory", "can't allocate memory", "CUDNN_STATUS_NOT_SUPPORTED", "CUBLAS_STATUS_ALLOC_FAILED"),
+    "PT_DEVMEM Allocation failed",
+)
 #: after such an error every later call in this process fails too
 _LOST = ("CUDA error", "CUDA driver error", "HIP error", "device-side assert", "CUBLAS_STATUS_", "CUDNN_STATUS_")
 

@@ -13,6 +13,7 @@ ROWS = {
     "draw": "drawing:row",
     "shards": "shards:row",
     "resume": "resume:row",
+    "in_flight": "in_flight:row",
 }
 
 
