@@ -79,11 +79,12 @@ class InputCounts:
 
     def add(self, item: Item) -> Status | None:
         """Count another row; gives the end of the input before it, once that is known."""
-        ended = None
-        if item.number != self._current:
-            ended = self.end()
-            self._current, self._best = item.number, "failed"
-        self._best = min(self._best, item.status, key=_RANK.__getitem__)
+        if item.number == self._current:
+            if _RANK[item.status] < _RANK[self._best]:
+                self._best = item.status
+            return None
+        ended = self.end()
+        self._current, self._best = item.number, item.status
         return ended
 
     def end(self) -> Status | None:

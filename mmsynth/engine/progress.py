@@ -1,7 +1,7 @@
 """Progress: what a run tells whoever watches it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mmsynth.blocks import Counted, Status
 
@@ -27,10 +27,15 @@ class Progress:
 
     def plus(self, what: Counted, status: Status, n: int, already: int) -> "Progress":
         """So many more; `already` is told anew."""
-        if what == "candidate":
-            return replace(self, **{status: getattr(self, status) + n}, already=already)
-        failed = self.failed_inputs + (n if status == "failed" else 0)
-        return replace(self, inputs=self.inputs + n, failed_inputs=failed, already=already)
+        # not by replace(), which takes five times as long: this is called for every row
+        if what == "input":
+            failed = self.failed_inputs + (n if status == "failed" else 0)
+            return Progress(self.total, self.inputs + n, failed, self.kept, self.dropped, self.failed, already)
+        kept, dropped, failed = (n if status == one else 0 for one in ("kept", "dropped", "failed"))
+        return Progress(
+            *(self.total, self.inputs, self.failed_inputs),
+            *(self.kept + kept, self.dropped + dropped, self.failed + failed, already),
+        )
 
 
 OnProgress = Callable[[Progress], None]

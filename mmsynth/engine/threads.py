@@ -44,7 +44,7 @@ def _may_go(future: "Future[Any] | None", is_eager: bool) -> bool:
 
 
 class Channel(Generic[T]):
-    """From one thread to another, at most `depth` waiting. Who takes, takes all there is: threads change seldom."""
+    """A bounded queue between two threads. The consumer takes everything that waits at once: threads switch seldom."""
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
@@ -53,7 +53,7 @@ class Channel(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> bool:
-        """Add one, waiting for room; False where the channel is closed."""
+        """Add one, waiting for room; False if the channel is closed."""
         with self._changed:
             while len(self._waiting) >= self._depth and not self._closed:
                 self._changed.wait()
@@ -65,7 +65,7 @@ class Channel(Generic[T]):
             return True
 
     def take(self) -> deque[T]:
-        """All that wait, at least one."""
+        """Everything that waits; blocks until there is something."""
         with self._changed:
             while not self._waiting:
                 self._changed.wait()
@@ -74,14 +74,14 @@ class Channel(Generic[T]):
             return taken
 
     def close(self) -> None:
-        """Take nothing more; who waits for room goes on."""
+        """Accept nothing more, and wake a producer that waits for room."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
-class InBackground(Generic[T]):
-    """Iterates `items` in a thread of its own, at most `depth` ahead. What it raises is raised where it is consumed.
+class ReadAhead(Generic[T]):
+    """Iterates `items` in a thread of its own, at most `depth` ahead. Errors are raised in the consumer.
 
     A context manager: leaving it stops the thread.
     """
@@ -121,7 +121,7 @@ class InBackground(Generic[T]):
             self._channel.put(error)
 
 
-class Behind(Generic[T]):
+class WriteBehind(Generic[T]):
     """Calls `function` for every item in a thread of its own, in order, at most `depth` behind."""
 
     def __init__(self, function: Callable[[T], None], depth: int) -> None:
@@ -134,18 +134,18 @@ class Behind(Generic[T]):
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Hand over one item; raises what an earlier one raised."""
+        """Hand over one item. Raises the error of an earlier one."""
         self._raise_error()
         self._channel.put((item,))
 
     def finish(self) -> None:
-        """Wait until everything handed over is done; raises what went wrong."""
+        """Wait until every item is done. Raises the first error."""
         self._channel.put(None)
         self._thread.join()
         self._raise_error()
 
     def cancel(self) -> None:
-        """Stop without doing what is still waiting."""
+        """Stop, and discard the items that still wait."""
         self._cancelled = True
         self._channel.put(None)
         self._thread.join()

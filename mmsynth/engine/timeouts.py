@@ -1,6 +1,6 @@
-"""Patience: threads that are given up when what they run takes too long.
+"""Time limits: threads that are abandoned when their work takes too long.
 
-A thread of Python cannot be stopped from outside, so one that hangs is left behind, and another takes its place. Knows
+Python cannot stop a thread from outside, so a thread that hangs is left behind, and another takes its place. Knows
 threads and time; does not know samples.
 """
 
@@ -31,7 +31,7 @@ def thread_pools(threads: int, timeout_s: float | None) -> Iterator[tuple[Execut
         finally:
             with_futures.shutdown(wait=True, cancel_futures=True)
         return
-    pool, device = PatientPool(threads, timeout_s, "mmsynth-prepare"), PatientPool(1, timeout_s, "mmsynth-device")
+    pool, device = TimeLimitedPool(threads, timeout_s, "mmsynth-prepare"), TimeLimitedPool(1, timeout_s, "mmsynth-device")
     try:
         yield pool, device
     finally:
@@ -39,11 +39,11 @@ def thread_pools(threads: int, timeout_s: float | None) -> Iterator[tuple[Execut
         pool.shutdown(cancel_futures=True)
 
 
-class PatientPool(Executor):
-    """A pool of threads in which whatever runs longer than `timeout_s` ends as SampleError(`timeout`).
+class TimeLimitedPool(Executor):
+    """A pool of threads in which work that runs longer than `timeout_s` ends as SampleError(`timeout`).
 
-    The thread that hangs is left behind and another takes its place; should it ever come back, its result is thrown
-    away. Only running counts, not waiting for a thread. Threads are daemons, so none keeps the process from ending.
+    The thread that hangs is abandoned and another takes its place; should it ever come back, its result is discarded.
+    Only running counts, not waiting for a thread. Threads are daemons, so none keeps the process alive.
     """
 
     def __init__(self, threads: int, timeout_s: float, name: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from mmsynth.blocks import Block, Counted, Edge, Flow, Item, Status, item_from
 from mmsynth.engine.chain import run_stages
 from mmsynth.engine.resources import resources
-from mmsynth.engine.threads import Behind, InBackground
+from mmsynth.engine.threads import ReadAhead, WriteBehind
 from mmsynth.io.storage import storage_at, written_to
 from mmsynth.recipe import Out
 from mmsynth.shards.writer import ShardWriter
@@ -69,7 +69,7 @@ def do_blocks(job: Job, blocks: Iterable[Block], watcher: Watcher) -> None:
     """
     writing = Writing(job, watcher)
     with flowing(job, blocks) as flow:
-        behind = Behind(writing.take, WRITE_BEHIND)
+        behind = WriteBehind(writing.take, WRITE_BEHIND)
         try:
             for entry in flow:
                 behind.put(entry)
@@ -84,7 +84,7 @@ def do_blocks(job: Job, blocks: Iterable[Block], watcher: Watcher) -> None:
 def flowing(job: Job, blocks: Iterable[Block]) -> Iterator[Iterator[Flow]]:
     """The items of all blocks, read ahead and with all stages applied."""
     threads = job.threads or max(2, min(16, os.cpu_count() or 2))
-    reading = InBackground(read_blocks(job.source, blocks), READ_AHEAD)
+    reading = ReadAhead(read_blocks(job.source, blocks), READ_AHEAD)
     needs_loop = any(stage.shape == "one" for stage in job.stages)
     with reading as items, resources(threads, job.batch_timeout_s, with_loop=needs_loop) as on:
         yield run_stages(items, job.stages, job.out, on)
