@@ -1,4 +1,4 @@
-"""The README: its tree names every file, and its Python examples run."""
+"""README and docs: short, true of the tree, and their examples run."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PACKAGES = ("mmsynth", "captioners", "renderers", "filters", "examples")
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 
 FENCED = [
@@ -21,18 +21,16 @@ def fenced(language: str) -> list[str]:
     return [code for fenced_as, code in FENCED if fenced_as == language]
 
 
-def test_the_tree_names_every_module_and_nothing_that_is_not_there() -> None:
-    tree = README.partition("## What is where")[2].partition("## ")[0]
-    named = {name.rpartition("/")[2] for name in re.findall(r"[\w./-]+\.(?:py|yaml)\b", tree)}
-    there = {
-        path.name
-        for package in PACKAGES
-        for ending in ("*.py", "*.yaml")
-        for path in (ROOT / package).rglob(ending)
-        if path.name != "__init__.py"
-    }
-    assert named - there == set()
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_architectures_tree_names_what_is_there() -> None:
+    tree = ARCHITECTURE.partition("## Where things are")[2].partition("## ")[0]
+    named = set(re.findall(r"[\w]+\.py\b|[\w]+(?=/)", tree))
+    there = {path.name for path in (ROOT / "mmsynth").iterdir() if not path.name.startswith((".", "__", "py.typed"))}
     assert there - named == set()
+    assert {name for name in named if not list(ROOT.rglob(name))} == set()
 
 
 def test_the_offline_example_runs_as_it_stands(tmp_path: Path) -> None:
