@@ -11,6 +11,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmsynth.io.storage import Storage
@@ -28,6 +30,8 @@ class ShardArrays:
     #: where its kept samples start in the tar
     starts: Starts
     arrays: dict[str, npt.NDArray[Any]]
+    #: theirs, where a tar may have been replaced by another
+    keys: pa.ChunkedArray | None = None
 
     def of(self, name: str, starts: npt.ArrayLike) -> npt.NDArray[Any]:
         """What the array `name` holds of the samples that start there in the tar.
@@ -36,10 +40,12 @@ class ShardArrays:
         """
         return np.asarray(self.arrays[name][np.searchsorted(self.starts, starts)])
 
-    def at(self, start: int) -> dict[str, npt.NDArray[Any]]:
-        """What each holds of the sample that starts there in the tar; nothing where none does."""
+    def at(self, start: int, key: str) -> dict[str, npt.NDArray[Any]]:
+        """What each holds of the sample that starts there in the tar; nothing where another does, or none."""
         row = int(np.searchsorted(self.starts, start))
         if row == len(self.starts) or self.starts[row] != start:
+            return {}
+        if self.keys is not None and self.keys[row].as_py() != key:
             return {}
         return {name: np.asarray(whole[row]) for name, whole in self.arrays.items() if row < len(whole)}
 
@@ -56,7 +62,8 @@ def mapped(storage: Storage, shard: int) -> ShardArrays:
     table = table_name(shard)
     folder = storage.here([table, *(array_name(shard, name) for name in names)])
     arrays = {name: np.load(folder / array_name(shard, name), mmap_mode="r", allow_pickle=False) for name in names}
-    return ShardArrays(_starts(folder / table), arrays)
+    starts = pq.read_table(folder / table, columns=["tar_start"])["tar_start"].drop_null().to_numpy()
+    return ShardArrays(starts, arrays)
 
 
 def read(storage: Storage, shard: int, names: Sequence[str]) -> ShardArrays:
@@ -66,7 +73,9 @@ def read(storage: Storage, shard: int, names: Sequence[str]) -> ShardArrays:
         with storage.open(array_name(shard, name)) as file:
             arrays[name] = np.load(file, allow_pickle=False)
     with storage.open(table_name(shard)) as file:
-        return ShardArrays(_starts(file), arrays)
+        kept = pq.read_table(file, columns=["tar_start", "key"])
+    kept = kept.filter(pc.is_valid(kept["tar_start"]))
+    return ShardArrays(kept["tar_start"].to_numpy(), arrays, kept["key"])
 
 
 def kind_in(storage: Storage, shard: int, name: str) -> Kind:
@@ -89,11 +98,6 @@ def alike(kinds: Iterable[Mapping[str, Kind]]) -> tuple[str, ...]:
 def shards_with_arrays(storage: Storage) -> list[int]:
     """Their numbers, in order."""
     return sorted(_names_by_shard(storage))
-
-
-def _starts(table: Any) -> Starts:
-    starts: Starts = pq.read_table(table, columns=["tar_start"])["tar_start"].drop_null().to_numpy()
-    return starts
 
 
 @lru_cache(maxsize=16)

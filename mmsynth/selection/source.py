@@ -107,7 +107,7 @@ class Selection(Source, Decision):
         for run, shard, key, start, stop, renamed in payload["picks"]:
             found = _read_one(runs[run], tar_name(shard), start, stop, renamed or key)
             if isinstance(found, Sample):
-                found = replace(self._mixed(found), arrays=_arrays_of(runs, run, shard, start))
+                found = replace(self._mixed(found), arrays=_arrays_of(runs, run, shard, start, key))
             yield found
 
     def _mixed(self, sample: Sample) -> Sample:
@@ -193,9 +193,9 @@ def _states(runs: tuple[str, ...]) -> tuple[Hashable, ...]:
         raise SourceError(str(error)) from error
 
 
-def _arrays_of(runs: tuple[Storage, ...], run: int, shard: int, start: int) -> dict[str, npt.NDArray[Any]]:
+def _arrays_of(runs: tuple[Storage, ...], run: int, shard: int, start: int, key: str) -> dict[str, npt.NDArray[Any]]:
     """What filters kept beside the shard of the sample that starts there in the tar."""
-    return {name: one for name, one in mapped(runs[run], shard).at(start).items() if name in _alike(runs)}
+    return {name: one for name, one in mapped(runs[run], shard).at(start, key).items() if name in _alike(runs)}
 
 
 @lru_cache(maxsize=4)

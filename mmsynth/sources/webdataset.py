@@ -91,7 +91,7 @@ class WebDataset(Source):
         for group, key in _keyed(payload):
             read = sample_of(group, key, name)
             if beside is not None and isinstance(read, Sample):
-                read = replace(read, arrays=beside.at(group.start))
+                read = replace(read, arrays=beside.at(group.start, group.name))
             yield read
 
     @property
