@@ -1,14 +1,17 @@
 """Blocks and items: what moves through a run. A slice of the source becomes one shard; an item is a sample on its way,
-or what became of it.
+or what became of it. Stats: what a shard holds, as it is told between processes and written down beside the shard.
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, Self
 
 from mmsynth.errors import SampleError
+from mmsynth.io.files import unsealed
+from mmsynth.layout import array_in
+from mmsynth.models.files import ModelInfo
 from mmsynth.sample import Sample
-from mmsynth.sources.base import Unreadable
 
 Status = Literal["kept", "dropped", "failed"]
 #: what is counted by its end: an input, or a candidate that stages made of one (a row; the input itself where none do)
@@ -110,11 +113,88 @@ class Edge:
 Flow = Item | Edge
 
 
-def item_from(read: Sample | Unreadable, number: int = 0) -> Item:
-    """The item of what a source gave as the block's input `number`."""
-    if isinstance(read, Unreadable):
-        return Item(read.key, None, read.source, "failed", read.reason, read.detail, number=number)
-    origin = read.record.get("source", {})
-    source = str(origin.get("path") or origin.get("kind") or "") if isinstance(origin, dict) else str(origin)
-    repaired = origin.get("repaired") if isinstance(origin, dict) else None
-    return Item(read.key, read, source, reason=",".join(repaired or ()), number=number)
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """What a shard holds: 00000_stats.json."""
+
+    #: rows: candidates, or the inputs themselves where no stage makes any
+    count: int
+    #: how many inputs came to each end
+    inputs: Mapping[Status, int]
+    kept: int
+    #: reason → how many
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    failed: Mapping[str, int] = field(default_factory=dict)
+    #: what was repaired on the way in → how many of the kept ones
+    repaired: Mapping[str, int] = field(default_factory=dict)
+    tar_bytes: int = 0
+    #: the identity of the block
+    block: str = ""
+    models: tuple[ModelInfo, ...] = ()
+    #: declared by source and stages
+    scores: tuple[str, ...] = ()
+    arrays: tuple[str, ...] = ()
+    #: file → digest of what the shard consists of
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is written, with img2dataset's names where it has any."""
+        return {
+            "count": self.count,
+            "inputs": dict(self.inputs),
+            "successes": self.kept,
+            "status_dict": {ON_DISK["kept"]: self.kept} | _sorted(Counter(self.dropped) + Counter(self.failed)),
+            "dropped": _sorted(self.dropped),
+            "failed": _sorted(self.failed),
+            "repaired": _sorted(self.repaired),
+            "tar_bytes": self.tar_bytes,
+            "block": self.block,
+            "models": [asdict(model) for model in self.models],
+            "scores": list(self.scores),
+            "arrays": list(self.arrays),
+            "sha256": dict(self.sha256),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """What `to_json` of this version or of 0.1 gave. Raises KeyError, TypeError or ValueError for anything else."""
+        count, kept, failed = data["count"], data["successes"], sum(data["failed"].values())
+        digests = data.get("sha256", {})
+        return cls(
+            count=count,
+            # 0.1 counted candidates alone
+            inputs=data.get("inputs", {"kept": kept, "dropped": count - kept - failed, "failed": failed}),
+            kept=kept,
+            dropped=data["dropped"],
+            failed=data["failed"],
+            repaired=data["repaired"] if "repaired" in data else data.get("mended", {}),
+            tar_bytes=data["tar_bytes"],
+            block=data["block"],
+            models=tuple(ModelInfo(**model) for model in data["models"]),
+            scores=tuple(data["scores"]),
+            # 0.1 did not name them
+            arrays=tuple(data["arrays"] if "arrays" in data else filter(None, map(_array_name, digests))),
+            sha256=digests,
+        )
+
+    def written_arrays(self) -> tuple[str, ...]:
+        """Names of the arrays of which a file was written: where nothing was kept, there is none."""
+        return tuple(filter(None, map(_array_name, self.sha256)))
+
+
+def stats_in(text: bytes) -> ShardStats | None:
+    """The stats in a file, or None where it is not as it was written."""
+    try:
+        data = unsealed(text)
+        return ShardStats.from_json(data) if data is not None else None
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _array_name(file: str) -> str:
+    found = array_in(file)
+    return found[1] if found else ""
+
+
+def _sorted(counts: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(counts.items()))

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from mmsynth.blocks import ShardStats
 from mmsynth.io.storage import LocalStorage
+from mmsynth.layout import score_in, table_name
 from mmsynth.shards.folder import RunFolder
-from mmsynth.shards.writer import SCORE_PREFIX
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -85,18 +86,17 @@ class Report:
 def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0) -> Report:
     """The report of what is committed in `folder`; without score quantiles where an earlier run had done all of it."""
     stats = list(folder.committed.values())
-    done = [stats_inputs(s) for s in stats]
-    inputs = sum(sum(one.values()) for one in done)
+    inputs = sum(sum(one.inputs.values()) for one in stats)
     return Report(
         path=Path(folder.shown) if isinstance(folder.storage, LocalStorage) else folder.shown,
         inputs=inputs,
-        failed_inputs=sum(one["failed"] for one in done),
-        candidates=sum(s["count"] for s in stats),
-        kept=sum(s["successes"] for s in stats),
+        failed_inputs=sum(one.inputs["failed"] for one in stats),
+        candidates=sum(one.count for one in stats),
+        kept=sum(one.kept for one in stats),
         dropped=_total(stats, "dropped"),
         failed=_total(stats, "failed"),
         repaired=_total(stats, "repaired"),
-        shards=sum(s["successes"] > 0 for s in stats),
+        shards=sum(one.kept > 0 for one in stats),
         is_finished=folder.is_finished,
         scores=_score_quantiles(folder) if already < inputs else {},
         seconds=seconds,
@@ -104,18 +104,10 @@ def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0)
     )
 
 
-def stats_inputs(stats: dict[str, Any]) -> dict[str, int]:
-    """Status → how many inputs of a shard came to it. Runs of 0.1 counted candidates alone."""
-    failed = sum(stats["failed"].values())
-    kept, count = stats["successes"], stats["count"]
-    inputs: dict[str, int] = stats.get("inputs", {"kept": kept, "dropped": count - kept - failed, "failed": failed})
-    return inputs
-
-
-def _total(stats: list[dict[str, Any]], field_name: str) -> dict[str, int]:
+def _total(stats: list[ShardStats], field_name: Literal["dropped", "failed", "repaired"]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for one in stats:
-        total.update(one[field_name])
+        total.update(getattr(one, field_name))
     return dict(total.most_common())
 
 
@@ -125,11 +117,10 @@ def _score_quantiles(folder: RunFolder) -> dict[str, dict[float, float]]:
     import pyarrow.parquet as pq
 
     values: dict[str, list[Any]] = {}
-    with_scores = (index for index, stats in sorted(folder.committed.items()) if stats.get("scores", True))
-    for index in with_scores:
-        with folder.storage.open(f"{index:05d}.parquet") as opened:
+    for index in (index for index, stats in sorted(folder.committed.items()) if stats.scores):
+        with folder.storage.open(table_name(index)) as opened:
             file = pq.ParquetFile(opened)
-            names = [name for name in file.schema_arrow.names if name.startswith(SCORE_PREFIX)]
+            names = [name for name in file.schema_arrow.names if score_in(name) is not None]
             columns = file.read(columns=names)
         for name in names:
             values.setdefault(name, []).append(columns[name].drop_null().to_numpy())
@@ -139,5 +130,5 @@ def _score_quantiles(folder: RunFolder) -> dict[str, dict[float, float]]:
         scored = scored[np.isfinite(scored)]  # there is no quantile between numbers and none
         if len(scored):
             cuts = np.quantile(scored, QUANTILES)
-            quantiles[name.removeprefix(SCORE_PREFIX)] = {q: float(v) for q, v in zip(QUANTILES, cuts, strict=True)}
+            quantiles[str(score_in(name))] = {q: float(v) for q, v in zip(QUANTILES, cuts, strict=True)}
     return quantiles

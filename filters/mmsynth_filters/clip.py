@@ -123,6 +123,9 @@ class ClipScore(Filter):
     def score_names(self) -> tuple[str, ...]:
         return (self.name,)
 
+    def array_names(self) -> tuple[str, ...]:
+        return (self.embeddings_name,) if self.embeddings else ()
+
     def _judged(self, sample: Sample, ready: Ready, cosines: Sequence[float], embedding: Embedding) -> Result:
         """The sample with its scores, or Dropped."""
         found: dict[str, dict[str, Any]] = {}

@@ -19,6 +19,9 @@ class PerceptualHash(Filter):
     in the file.
     """
 
+    def array_names(self) -> tuple[str, ...]:
+        return ("phash",)
+
     def check(self) -> None:
         check_hashing()
 

@@ -16,13 +16,13 @@ from pydantic import Field
 from mmsynth import registry
 from mmsynth.engine.run import items
 from mmsynth.errors import PluginError, RecipeError
+from mmsynth.layout import score_column
 from mmsynth.pipeline import Pipeline
 from mmsynth.recipe import Recipe
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.selection.rows import TABLE, Rows, quoted
 from mmsynth.selection.source import Selection
 from mmsynth.shards.folder import RunFolder
-from mmsynth.shards.writer import SCORE_PREFIX
 from mmsynth.sources.base import Slice, Unreadable
 from mmsynth.stage import Captioner, Stage
 
@@ -100,7 +100,7 @@ def score_run(run: str, score: str, limit: int | None = None, seed: int = 0, dev
     rows = Rows([run])
     if score not in rows.scores:
         rows.check_columns(quoted(score), "score")
-    column = quoted(SCORE_PREFIX + score)
+    column = quoted(score_column(score))
     found = rows.run(f"SELECT {column} FROM {TABLE} WHERE {column} IS NOT NULL AND status <> 'failed'").fetchall()
     pairs = np.array([value for (value,) in found], dtype=np.float64)
     stage = _stage_of(run, score)

@@ -12,6 +12,7 @@ from typing import Any
 
 import mmsynth as mm
 from mmsynth import registry
+from mmsynth.blocks import ON_DISK
 from mmsynth.cli import show
 from mmsynth.image import Image
 from mmsynth.pipeline import Pipeline, source
@@ -136,7 +137,7 @@ class Truth:
 def truth(out: Path) -> Truth:
     judged = [row for row in _rows(out) if row["score_truth"] is not None]
     true = [row for row in judged if row["score_truth"] == 1]
-    kept, kept_true = (sum(row["status"] == "success" for row in rows) for rows in (judged, true))
+    kept, kept_true = (sum(row["status"] == ON_DISK["kept"] for row in rows) for rows in (judged, true))
     return Truth(len(judged), len(true), kept, kept_true)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from mmsynth.blocks import Block
 from mmsynth.errors import WorkerError
+from mmsynth.layout import numbered
 
 _MOST_DEATHS = 3
 
@@ -50,7 +51,7 @@ class Backlog:
     def judge(self) -> None:
         """Raise WorkerError if blocks were set aside; to be called when all others are done."""
         if self._set_aside:
-            named = ", ".join(f"{index:05d}" for index in sorted(self._set_aside))
+            named = ", ".join(numbered(index) for index in sorted(self._set_aside))
             raise WorkerError(
                 f"{len(self._set_aside)} blocks were set aside, since {_MOST_DEATHS} workers died of each "
                 f"({self._why}: killed, or out of memory?): shards {named}; the others are written, and the same "

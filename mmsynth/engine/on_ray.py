@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from mmsynth.blocks import Block, Counted, Status
+from mmsynth.blocks import Block, Counted, ShardStats, Status
 from mmsynth.engine.backlog import Backlog
 from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import DeviceError, MMSynthError, PluginError, WorkerError
+from mmsynth.layout import numbered
 
 #: actors that may die, one after another, before any has loaded its models
 _MOST_FALSE_STARTS = 3
@@ -127,7 +128,7 @@ class _Crew:
         if member.pending is None and (block := backlog.take([])):
             member.block = block
             # the name is what Ray's dashboard shows
-            member.pending = member.actor.do.options(name=f"block {block.index:05d}").remote(block)
+            member.pending = member.actor.do.options(name=f"block {numbered(block.index)}").remote(block)
 
     def _hear(self, member: _Member, backlog: Backlog, watcher: Watcher) -> None:
         try:
@@ -188,13 +189,14 @@ class _Actor:
     def ready(self) -> None:
         """Answers when the models are loaded."""
 
-    def do(self, block: Block) -> tuple[dict[tuple[Counted, Status], int], int, dict[str, Any]]:
+    def do(self, block: Block) -> tuple[dict[tuple[Counted, Status], int], int, ShardStats]:
         """Do a block and commit it; gives how many inputs and candidates ended how, its number and its stats."""
         tally = _Tally()
         try:
             do_blocks(self._job, [block], tally)
         except DeviceError:
             os._exit(DeviceError.exit_code)  # another actor, whose device is well, does the block
+        assert tally.ended is not None, "a block that is done is committed"
         return dict(tally.counts), *tally.ended
 
 
@@ -203,10 +205,10 @@ class _Tally:
 
     def __init__(self) -> None:
         self.counts: Counter[tuple[Counted, Status]] = Counter()
-        self.ended: tuple[int, dict[str, Any]] = (-1, {})
+        self.ended: tuple[int, ShardStats] | None = None
 
     def counted(self, what: Counted, status: Status, n: int = 1) -> None:
         self.counts[what, status] += n
 
-    def committed(self, index: int, stats: dict[str, Any]) -> None:
+    def committed(self, index: int, stats: ShardStats) -> None:
         self.ended = index, stats

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from mmsynth.blocks import Block, Counted, Item, Status
+from mmsynth.blocks import Block, Counted, Item, ShardStats, Status
 from mmsynth.engine.distributed import Rank, launched_rank
 from mmsynth.engine.in_process import run_here
 from mmsynth.engine.progress import OnProgress, Progress
@@ -17,9 +16,10 @@ from mmsynth.engine.work import Executor, Job, flowing
 from mmsynth.engine.workers import run_in_workers
 from mmsynth.errors import RecipeError, SampleError, SourceError, TooManyFailures
 from mmsynth.io.storage import storage_at
+from mmsynth.layout import in_share, numbered, stats_name
 from mmsynth.models import resolve_device
 from mmsynth.recipe import Recipe, RunOptions
-from mmsynth.report import Report, report_on, stats_inputs
+from mmsynth.report import Report, report_on
 from mmsynth.sample import Dropped, Failed, Result
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.lock import locked
@@ -65,7 +65,7 @@ def _held(path: str, rank: Rank | None) -> Iterator[None]:
         try:
             yield
         finally:
-            storage.clear(rank.share if rank else None)
+            storage.clear(in_share(*rank.share) if rank else None)
 
 
 def _executor(options: RunOptions, rank: Rank | None) -> Executor:
@@ -87,7 +87,7 @@ def repair(folder: str | Path, options: RunOptions, on_progress: OnProgress | No
     recipe = Recipe.from_dict(description["recipe"], where="run.json")
     with locked(there.storage):
         for index in {damage.shard for damage in damages(there)}:
-            there.storage.remove(f"{index:05d}_stats.json")
+            there.storage.remove(stats_name(index))
     out = recipe.out.model_copy(update={"path": str(folder)})
     run = options.model_copy(update={"limit": description.get("limit")})
     return run_recipe(recipe.model_copy(update={"out": out, "run": run}), on_progress)
@@ -140,13 +140,12 @@ class Already:
     candidates: int = 0
     failed: int = 0
 
-    def plus(self, stats: dict[str, Any]) -> "Already":
-        inputs = stats_inputs(stats)
+    def plus(self, stats: ShardStats) -> "Already":
         return Already(
-            self.inputs + sum(inputs.values()),
-            self.failed_inputs + inputs["failed"],
-            self.candidates + stats["count"],
-            self.failed + sum(stats["failed"].values()),
+            self.inputs + sum(stats.inputs.values()),
+            self.failed_inputs + stats.inputs["failed"],
+            self.candidates + stats.count,
+            self.failed + sum(stats.failed.values()),
         )
 
 
@@ -175,8 +174,7 @@ class Plan:
             if self._rank and not self._rank.does(block.index):
                 self._others.append(identified)
             elif self.folder.is_committed(identified):
-                stats = self.folder.committed[block.index]
-                self.already = self.already.plus(stats)
+                self.already = self.already.plus(self.folder.committed[block.index])
             else:
                 self._refuse_changed_source(identified)
                 yield identified
@@ -191,9 +189,9 @@ class Plan:
         if there is None:
             return
         whole = _identity(replace(block, limit=None)).split("/")[0]
-        if there["block"].split("/")[0] != whole:
+        if there.block.split("/")[0] != whole:
             raise SourceError(
-                f"the source has changed since shard {block.index:05d} of {self.folder.shown} was written: "
+                f"the source has changed since shard {numbered(block.index)} of {self.folder.shown} was written: "
                 "write to another folder, or put the source back"
             )
 
@@ -233,7 +231,7 @@ class Watch:
         if self.progress.candidates >= _ENOUGH_TO_JUDGE:
             self.judge()
 
-    def committed(self, index: int, stats: dict[str, Any]) -> None:
+    def committed(self, index: int, stats: ShardStats) -> None:
         self._plan.folder.add(index, stats)
 
     def judge(self) -> None:

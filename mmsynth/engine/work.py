@@ -3,18 +3,20 @@
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
-from mmsynth.blocks import Block, Counted, Edge, Flow, Item, Status, item_from
+from mmsynth.blocks import Block, Counted, Edge, Flow, Item, ShardStats, Status
 from mmsynth.engine.chain import run_stages
 from mmsynth.engine.resources import resources
 from mmsynth.engine.threads import ReadAhead, WriteBehind
 from mmsynth.io.storage import storage_at, written_to
+from mmsynth.models.files import ModelInfo
 from mmsynth.recipe import Out
+from mmsynth.sample import Sample
 from mmsynth.shards.writer import ShardWriter
-from mmsynth.sources.base import Source
+from mmsynth.sources.base import Source, Unreadable
 from mmsynth.stage import Stage
 
 #: items that wait between the reader and the stages, and between the stages and the writer
@@ -37,12 +39,20 @@ class Job:
         for stage in self.stages:
             stage.setup(device)
 
-    def models(self) -> list[dict[str, str]]:
-        return [asdict(model) for stage in self.stages for model in stage.models]
+    def models(self) -> list[ModelInfo]:
+        return [model for stage in self.stages for model in stage.models]
 
     def score_names(self) -> list[str]:
+        """Those of source and stages; a stage may write one of the source's anew."""
         given = [*self.source.score_names(), *(name for stage in self.stages for name in stage.score_names())]
         return list(dict.fromkeys(given))
+
+    def array_names(self) -> list[str]:
+        return list(dict.fromkeys([*self.source.array_names(), *self.rewritten_arrays()]))
+
+    def rewritten_arrays(self) -> list[str]:
+        """Those of stages."""
+        return [name for stage in self.stages for name in stage.array_names()]
 
 
 class Watcher(Protocol):
@@ -51,7 +61,7 @@ class Watcher(Protocol):
     def counted(self, what: Counted, status: Status, n: int = 1) -> None:
         """`n` more inputs, or candidates, came to this end."""
 
-    def committed(self, index: int, stats: dict[str, Any]) -> None:
+    def committed(self, index: int, stats: ShardStats) -> None:
         """The block `index` is on disk."""
 
 
@@ -84,19 +94,33 @@ def do_blocks(job: Job, blocks: Iterable[Block], watcher: Watcher) -> None:
 def flowing(job: Job, blocks: Iterable[Block]) -> Iterator[Iterator[Flow]]:
     """The items of all blocks, read ahead and with all stages applied."""
     threads = job.threads or max(2, min(16, os.cpu_count() or 2))
-    reading = ReadAhead(read_blocks(job.source, blocks), READ_AHEAD)
+    reading = ReadAhead(read_blocks(job, blocks), READ_AHEAD)
     needs_loop = any(stage.shape == "one" for stage in job.stages)
     with reading as items, resources(threads, job.batch_timeout_s, with_loop=needs_loop) as on:
         yield run_stages(items, job.stages, job.out, on)
 
 
-def read_blocks(source: Source, blocks: Iterable[Block]) -> Iterator[Flow]:
+def read_blocks(job: Job, blocks: Iterable[Block]) -> Iterator[Flow]:
     """The items of each block, and its end marker."""
+    # of another model, maybe: what a stage writes anew never lies in one file with what came
+    rewritten = frozenset(job.rewritten_arrays())
     for block in blocks:
         yield Edge(block, is_end=False)
-        for number, read in enumerate(islice(source.read(block.payload), block.limit)):
-            yield item_from(read, number)
+        for number, read in enumerate(islice(job.source.read(block.payload), block.limit)):
+            yield item_from(read, number, rewritten)
         yield Edge(block, is_end=True)
+
+
+def item_from(read: Sample | Unreadable, number: int, rewritten: frozenset[str] = frozenset()) -> Item:
+    """The item of what a source gave as the block's input `number`, without the arrays that stages write anew."""
+    if isinstance(read, Unreadable):
+        return Item(read.key, None, read.source, "failed", read.reason, read.detail, number=number)
+    if rewritten and read.arrays:
+        read = replace(read, arrays={name: one for name, one in read.arrays.items() if name not in rewritten})
+    origin = read.record.get("source", {})
+    source = str(origin.get("path") or origin.get("kind") or "") if isinstance(origin, dict) else str(origin)
+    repaired = origin.get("repaired") if isinstance(origin, dict) else None
+    return Item(read.key, read, source, reason=",".join(repaired or ()), number=number)
 
 
 class Writing:
@@ -105,7 +129,7 @@ class Writing:
     def __init__(self, job: Job, watcher: Watcher) -> None:
         self._storage = storage_at(job.out.path or ".")
         self._watcher = watcher
-        self._scores, self._models = job.score_names(), job.models()
+        self._scores, self._arrays, self._models = job.score_names(), job.array_names(), job.models()
         self._writer: ShardWriter | None = None
 
     def take(self, entry: Flow) -> None:
@@ -122,13 +146,13 @@ class Writing:
         if self._writer is not None:
             self._writer.abandon()
 
-    def _write(self, entry: Flow) -> tuple[Status | None, dict[str, Any] | None]:
+    def _write(self, entry: Flow) -> tuple[Status | None, ShardStats | None]:
         """Gives the end of an input that came to it, and the stats of the block that this commits, if it does."""
         if isinstance(entry, Item):
             assert self._writer is not None, "items stand between a block's edges"
             return self._writer.add(entry), None
         if not entry.is_end:
-            self._writer = ShardWriter(self._storage, entry.block, self._scores, self._models)
+            self._writer = ShardWriter(self._storage, entry.block, self._scores, self._arrays, self._models)
             return None, None
         assert self._writer is not None, "a block's end comes after its start"
         last = self._writer.inputs.end()

@@ -17,7 +17,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from mmsynth.blocks import Block, Counted, Status
+from mmsynth.blocks import Block, Counted, ShardStats, Status
 from mmsynth.engine.backlog import Backlog
 from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import DeviceError, MMSynthError, WorkerError
@@ -199,7 +199,7 @@ class _Teller:
         if self._counts.total() >= _ROWS_PER_MESSAGE:
             self._flush()
 
-    def committed(self, index: int, stats: dict[str, Any]) -> None:
+    def committed(self, index: int, stats: ShardStats) -> None:
         self._flush()
         self.tell("commit", (index, stats))
 

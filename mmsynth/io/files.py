@@ -4,9 +4,8 @@ import hashlib
 import io
 import json
 import os
-import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -14,7 +13,6 @@ from typing import IO, Any, cast
 _PART = ".part"
 #: what is written in small pieces goes to the disk in such
 _BUFFERED_BYTES = 2**18
-_SHARD = re.compile(r"^\.(\d{5,})[._]")
 
 
 @contextmanager
@@ -34,11 +32,11 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
-def remove_parts(folder: Path, share: tuple[int, int] | None = None) -> None:
-    """Remove what an interrupted run left half written; with `share` (number, of how many) only of those shards."""
+def remove_parts(folder: Path, is_ours: Callable[[str], bool] | None = None) -> None:
+    """Remove what an interrupted writer left half written: of the files whose names are ours, or of all."""
     for part in folder.glob(f".*{_PART}"):
-        shard = _SHARD.match(part.name)
-        if share is None or (shard and int(shard[1]) % share[1] == share[0]):
+        name = part.name.removeprefix(".").rsplit(".", 2)[0]
+        if is_ours is None or is_ours(name):
             part.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""The tar format, read straight through: members with their positions, from a file or from a stream.
+"""The tar format: read straight through, members with their positions, from a file or a stream; and headers to write.
 
 Python's tarfile takes garbage after a member for the end of the archive, and says nothing. This says where a tar
 breaks, and gives positions, so that a part of a tar can be read on its own. Knows nothing of samples.
@@ -213,3 +213,40 @@ def _read(stream: Stream, size: int) -> bytes:
 
 def _padded(size: int) -> int:
     return -(-size // _BLOCK) * _BLOCK
+
+
+# -- writing headers ---------------------------------------------------------------------------------------------------
+
+_NAME = slice(0, 100)
+_SIZE = slice(124, 136)
+_CHECKSUM = slice(148, 156)
+_MODE = 0o444
+#: what twelve characters hold in octal digits; GNU writes larger numbers in another way
+_TOO_LARGE = 8**11
+
+
+def tar_header(name: str, size: int) -> bytes:
+    """The header block, or blocks, of a file of `size` bytes called `name`: byte for byte as Python's tarfile writes it
+    in GNU's format, without a time and an owner, in a tenth of the time."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    if len(encoded) > _NAME.stop or size >= _TOO_LARGE:
+        return _by_tarfile(name, size)
+    digits = b"%011o" % size
+    checksum = b"%06o" % (_EMPTY_SUM + sum(encoded) + sum(digits))
+    return b"".join((encoded, _NO_NAME[len(encoded) :], _AFTER_NAME, digits, _AFTER_SIZE, checksum, _AFTER_CHECKSUM))
+
+
+def _by_tarfile(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, _MODE
+    return info.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+_EMPTY = _by_tarfile("", 0)
+_NO_NAME = bytes(_NAME.stop)
+_AFTER_NAME = _EMPTY[_NAME.stop : _SIZE.start]
+# both numbers end in a byte that is not a digit
+_AFTER_SIZE = _EMPTY[_SIZE.stop - 1 : _CHECKSUM.start]
+_AFTER_CHECKSUM = _EMPTY[_CHECKSUM.stop - 2 :]
+#: of all that does not change; the checksum itself counts as eight spaces
+_EMPTY_SUM = sum(_AFTER_NAME) + sum(_AFTER_SIZE) + 8 * 32 + sum(_EMPTY[_CHECKSUM.stop :])

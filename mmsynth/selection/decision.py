@@ -12,11 +12,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mmsynth.errors import RecipeError
+from mmsynth.layout import score_column
 from mmsynth.near_duplicates.hashes import BITS
 from mmsynth.report import QUANTILES
 from mmsynth.selection.near import BOUNDS, near_duplicates
-from mmsynth.selection.rows import TABLE, Rows, quoted
-from mmsynth.shards.writer import SCORE_PREFIX
+from mmsynth.selection.rows import KEPT, TABLE, Rows, quoted
 
 _FETCHED = 10_000
 
@@ -155,15 +155,15 @@ class _Deciding:
             raise RecipeError(
                 "these shards were written by a version that did not note where samples lie: run it again"
             )
-        candidates = self._left = self._count(TABLE, "status = 'success'")
+        candidates = self._left = self._count(TABLE, KEPT)
         by = f"CAST(({decision.by or 'NULL'}) AS DOUBLE)"
-        scores = "".join(f", {quoted(SCORE_PREFIX + name)}" for name in self._rows.scores)
+        scores = "".join(f", {quoted(score_column(name))}" for name in self._rows.scores)
         run(
             # a random place of its own for every sample, the same whatever else is there
             f"CREATE OR REPLACE TABLE kept AS SELECT run_number, shard, key, tar_start, tar_stop, sha256, "
             f"md5_number_lower('{decision.seed}:' || run_number || ':' || key) AS place, "
             f"CASE WHEN isnan({by}) THEN NULL ELSE {by} END AS value, ({decision.per or 'NULL'}) AS per{scores} "
-            f"FROM {TABLE} WHERE status = 'success' AND ({decision.where or 'true'})"
+            f"FROM {TABLE} WHERE {KEPT} AND ({decision.where or 'true'})"
         )
         run(
             "CREATE OR REPLACE TABLE duplicates "
@@ -211,9 +211,7 @@ class _Deciding:
         clauses = self._rows.clauses(self._decision.where or "true")
         if len(clauses) == 1:
             return ""
-        alone = {
-            clause: self._count(TABLE, f"status = 'success' AND ({clause}) IS DISTINCT FROM true") for clause in clauses
-        }
+        alone = {clause: self._count(TABLE, f"{KEPT} AND ({clause}) IS DISTINCT FROM true") for clause in clauses}
         worst = max(alone, key=lambda clause: alone[clause])
         return f", and of its clauses {worst} ({alone[worst]:,} by itself)"
 
@@ -221,8 +219,8 @@ class _Deciding:
         """Score → before and after → quantile → value."""
         found: dict[str, dict[str, dict[str, float]]] = {}
         for name in self._rows.scores:
-            column = quoted(SCORE_PREFIX + name)
-            tables = {"before": f"{TABLE} WHERE status = 'success'", "after": "kept"}
+            column = quoted(score_column(name))
+            tables = {"before": f"{TABLE} WHERE {KEPT}", "after": "kept"}
             for when, table in tables.items():
                 # between numbers and infinity lies no quantile
                 (values,) = self._one(
@@ -236,9 +234,9 @@ class _Deciding:
     def _without_score(self) -> tuple[dict[str, int], dict[str, list[str]]]:
         """Score → samples that have no number for it, which pass no bound on it; and the runs that have none at all."""
         names = self._rows.scores
-        counts = "".join(f", count({quoted(SCORE_PREFIX + name)})" for name in names)
+        counts = "".join(f", count({quoted(score_column(name))})" for name in names)
         by_run = self._rows.run(
-            f"SELECT run_number, count(*){counts} FROM {TABLE} WHERE status = 'success' GROUP BY ALL ORDER BY ALL"
+            f"SELECT run_number, count(*){counts} FROM {TABLE} WHERE {KEPT} GROUP BY ALL ORDER BY ALL"
         ).fetchall()
         missing, unscored = {}, {}
         for place, name in enumerate(names, 2):

@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmsynth.errors import RecipeError
+from mmsynth.layout import array_name
 from mmsynth.near_duplicates import captions, embeddings, groups, hashes
 from mmsynth.near_duplicates.chunks import Pairs
-from mmsynth.selection.arrays import shard_arrays
 from mmsynth.selection.rows import TABLE, Rows
-from mmsynth.shards.writer import array_name
+from mmsynth.shard_arrays import mapped
 
 #: what is compared → the bound where none is given
 BOUNDS: dict[str, float] = {"hash": hashes.DISTANCE, "embedding": embeddings.COSINE, "caption": captions.JACCARD}
@@ -103,7 +103,7 @@ class _Left:
         files, shard = self._files[int(self.runs[start])], int(self._shards[start])
         file = array_name(shard, name)
         try:
-            return shard_arrays(files, shard).of(name, self._starts[start:end])
+            return mapped(files, shard).of(name, self._starts[start:end])
         except KeyError as error:
             raise RecipeError(
                 f"near_duplicates: {files.shown} has no {file}, which a filter writes: "

@@ -15,15 +15,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsynth import registry
+from mmsynth.blocks import ON_DISK
 from mmsynth.errors import PluginError, RecipeError, SourceError
-from mmsynth.io.run_files import run_files
+from mmsynth.io.storage import storage_at
+from mmsynth.layout import score_column, score_in, table_name
 from mmsynth.shards.folder import RunFolder
-from mmsynth.shards.writer import SCORE_PREFIX
 
 if TYPE_CHECKING:
     import duckdb
 
 TABLE = "samples"
+#: the condition that a row's sample was kept
+KEPT = f"status = '{ON_DISK['kept']}'"
 _DERIVED = ("caption_words", "caption_chars")
 _SELECT = re.compile(r"(?:[\s(]|--[^\n]*\n|/\*.*?\*/)*(select|with|from|values)\b", re.IGNORECASE | re.DOTALL)
 _MEMORY = "1500MB"
@@ -40,7 +43,7 @@ class Rows:
         import duckdb
 
         #: their files, in the order of `run_number`
-        self.files = [run_files(run) for run in runs]
+        self.files = [storage_at(run) for run in runs]
         #: as messages and the column `run` name them
         self.runs = [files.shown for files in self.files]
         self.connection = duckdb.connect()
@@ -54,7 +57,7 @@ class Rows:
         self.connection.execute(f"CREATE VIEW stored AS {' UNION ALL BY NAME '.join(parts)}")
         stored = self.connection.execute("DESCRIBE stored").fetchall()
         #: scores, without their prefix
-        self.scores = [name.removeprefix(SCORE_PREFIX) for name, *_ in stored if name.startswith(SCORE_PREFIX)]
+        self.scores = [score for name, *_ in stored if (score := score_in(name)) is not None]
         self.connection.execute(self._view({name for name, *_ in stored}))
         #: every column, in order, that a query may name
         self.columns = [name for name, *_ in self.connection.execute(f"DESCRIBE {TABLE}").fetchall()]
@@ -63,7 +66,7 @@ class Rows:
     def _part(self, number: int, run: RunFolder) -> str:
         """The select of one run's rows: committed shards only."""
         run.description()  # raises where there is no run
-        names = [f"{index:05d}.parquet" for index in sorted(run.committed)]
+        names = [table_name(index) for index in sorted(run.committed)]
         if not names:
             raise SourceError(f"{run.shown} has no finished shard yet: nothing to decide from")
         try:
@@ -93,11 +96,11 @@ class Rows:
         numbers = "".join(
             f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END AS {alias}, "
             for name in self.scores
-            for column in [quoted(SCORE_PREFIX + name)]
+            for column in [quoted(score_column(name))]
             for alias in (column, quoted(name))
             if alias == column or name.lower() not in taken
         )
-        left_out = ["filename", *(SCORE_PREFIX + name for name in self.scores)]
+        left_out = ["filename", *map(score_column, self.scores)]
         words = r"len(string_split_regex(trim(caption), '\s+'))"
         return (
             f"CREATE VIEW {TABLE} AS SELECT * EXCLUDE ({', '.join(map(quoted, left_out))}), {numbers}"
@@ -174,7 +177,7 @@ class Rows:
             return f"the query cannot be run: {_first_line(error)}"
         name = match[1] or match[2]
         there = f"there is no column '{name}' in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
-        score = name.removeprefix(SCORE_PREFIX)
+        score = score_in(name) or name
         if _filter_that_scores(score) is None and difflib.get_close_matches(name, self.columns, 1):
             return there
         how = how_to_score(self.runs[0], score)

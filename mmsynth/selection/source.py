@@ -17,16 +17,17 @@ from typing import Any
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
-from mmsynth.errors import SampleError
+from mmsynth.errors import SampleError, SourceError
 from mmsynth.io import tar
 from mmsynth.io.files import whole_file, write_json
-from mmsynth.io.run_files import RunFiles, place_of, run_files, state_of
+from mmsynth.io.storage import Storage, storage_at
+from mmsynth.layout import STATS_ENDING, tar_name
 from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.seeds import rng_for
-from mmsynth.selection.arrays import shard_arrays, shards_with_arrays
 from mmsynth.selection.decision import Decided, Decision
 from mmsynth.selection.rows import Rows
+from mmsynth.shard_arrays import alike, mapped, shards_with_arrays
 from mmsynth.shards.folder import RunFolder
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.members import grouped, sample_of
@@ -58,7 +59,7 @@ class Selection(Source, Decision):
     def _each_run_once(cls, runs: tuple[str, ...]) -> tuple[str, ...]:
         there: dict[str, str] = {}
         for run in runs:
-            place = place_of(run)
+            place = storage_at(run).location
             if place in there:
                 raise ValueError(f"the same run is given twice: {there[place]} and {run}")
             there[place] = run
@@ -79,14 +80,16 @@ class Selection(Source, Decision):
 
     def decided(self) -> Decided:
         """What is kept and why the rest goes; decided once for as long as the runs stay as they are."""
-        states = tuple(state_of(run) for run in self.runs)
-        return _decided(self.runs, self.model_dump_json(include=_DECIDING), states)
+        return _decided(self.runs, self.model_dump_json(include=_DECIDING), _states(self.runs))
 
     def count(self) -> int | None:
         return self.decided().kept
 
     def score_names(self) -> tuple[str, ...]:
         return tuple(self.decided().rows.scores)
+
+    def array_names(self) -> tuple[str, ...]:
+        return _alike(_opened(self.runs, _states(self.runs)))
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         """Even ones: none has two samples more than another."""
@@ -100,11 +103,11 @@ class Selection(Source, Decision):
             yield Slice({"picks": [[*pick, renamed.get(j)] for j, pick in enumerate(picks)]}, size)
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
-        runs = _opened(self.runs, tuple(state_of(run) for run in self.runs))
+        runs = _opened(self.runs, _states(self.runs))
         for run, shard, key, start, stop, renamed in payload["picks"]:
-            found = _read_one(runs[run], f"{shard:05d}.tar", start, stop, renamed or key)
+            found = _read_one(runs[run], tar_name(shard), start, stop, renamed or key)
             if isinstance(found, Sample):
-                found = replace(self._mixed(found), arrays=_arrays_of(runs, run, shard, start))
+                found = replace(self._mixed(found), arrays=_arrays_of(runs, run, shard, start, key))
             yield found
 
     def _mixed(self, sample: Sample) -> Sample:
@@ -163,7 +166,7 @@ class Selection(Source, Decision):
         """Why → how many samples kept the caption that they had, for want of one of the origin whose turn it was."""
         counts: Counter[str] = Counter()
         for stats in RunFolder(folder).committed.values():
-            for codes, number in stats["repaired"].items():
+            for codes, number in stats.repaired.items():
                 counts.update(dict.fromkeys(set(codes.split(",")) & set(map(_missing, ORIGINS)), number))
         return dict(sorted(counts.items()))
 
@@ -178,25 +181,26 @@ def _decided(runs: tuple[str, ...], decision: str, _states: tuple[Hashable, ...]
 
 
 @lru_cache(maxsize=4)
-def _opened(runs: tuple[str, ...], _states: tuple[Hashable, ...]) -> tuple[RunFiles, ...]:
-    return tuple(map(run_files, runs))
+def _opened(runs: tuple[str, ...], _states: tuple[Hashable, ...]) -> tuple[Storage, ...]:
+    return tuple(map(storage_at, runs))
 
 
-def _arrays_of(runs: tuple[RunFiles, ...], run: int, shard: int, start: int) -> dict[str, npt.NDArray[Any]]:
+def _states(runs: tuple[str, ...]) -> tuple[Hashable, ...]:
+    """They differ once another shard is there, or one that was there has been written again."""
+    try:
+        return tuple(storage_at(run).state(STATS_ENDING) for run in runs)
+    except OSError as error:
+        raise SourceError(str(error)) from error
+
+
+def _arrays_of(runs: tuple[Storage, ...], run: int, shard: int, start: int, key: str) -> dict[str, npt.NDArray[Any]]:
     """What filters kept beside the shard of the sample that starts there in the tar."""
-    there, alike = shard_arrays(runs[run], shard), _alike(runs)
-    return {name: there.of(name, start) for name in there.arrays if name in alike}
+    return {name: one for name, one in mapped(runs[run], shard).at(start, key).items() if name in _alike(runs)}
 
 
 @lru_cache(maxsize=4)
-def _alike(runs: tuple[RunFiles, ...]) -> frozenset[str]:
-    """Names of the arrays that are of one type and shape in all runs that have them: others cannot lie together."""
-    kinds: dict[str, set[tuple[Any, ...]]] = {}
-    for run in runs:
-        for shard in shards_with_arrays(run)[:1]:
-            for name, whole in shard_arrays(run, shard).arrays.items():
-                kinds.setdefault(name, set()).add((whole.dtype.str, whole.shape[1:]))
-    return frozenset(name for name, found in kinds.items() if len(found) == 1)
+def _alike(runs: tuple[Storage, ...]) -> tuple[str, ...]:
+    return alike(mapped(run, shard).kinds() for run in runs for shard in shards_with_arrays(run)[:1])
 
 
 def _scores_with(chosen: dict[str, Any], entries: Sequence[dict[str, Any]], scores: dict[str, Any]) -> dict[str, Any]:
@@ -206,7 +210,7 @@ def _scores_with(chosen: dict[str, Any], entries: Sequence[dict[str, Any]], scor
     return {name: value for name, value in scores.items() if name not in each} | own
 
 
-def _read_one(run: RunFiles, name: str, start: int, stop: int, key: str) -> Sample | Unreadable:
+def _read_one(run: Storage, name: str, start: int, stop: int, key: str) -> Sample | Unreadable:
     shown = f"{run.shown.rpartition('/')[2]}/{name}"
     try:
         part = io.BytesIO(run.span(name, start, stop))

@@ -1,19 +1,20 @@
 """The output folder as a whole: whose run it is, what is committed, and the indexes that readers look for."""
 
 import json
-import re
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mmsynth.blocks import Block
+from mmsynth.blocks import Block, ShardStats, stats_in
 from mmsynth.errors import OutputError
-from mmsynth.io.files import json_bytes, unsealed
+from mmsynth.io.files import json_bytes
 from mmsynth.io.storage import local_path, storage_at, text_of
+from mmsynth.layout import INDEX, RUN, SIZES, in_share, shard_if, stats_name, tar_name
+from mmsynth.models.files import ModelInfo
 from mmsynth.recipe import Recipe
 
-_STATS = re.compile(r"^(\d{5,})_stats\.json$")
 _PACKAGES = ("mmsynth", "numpy", "pillow", "webdataset", "torch", "transformers", "diffusers", "open_clip_torch")
 
 
@@ -22,10 +23,13 @@ class RunFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.storage = storage_at(path)
-        self._names = set(self.storage.names())
         #: shards whose stats are not as they were written: they count as not there
         self.damaged: list[int] = []
-        self.committed: dict[int, dict[str, Any]] = self._read_stats()
+        try:
+            self._names = set(self.storage.names())
+            self.committed: dict[int, ShardStats] = self._read_stats()
+        except OSError as error:
+            raise OutputError(str(error)) from error
 
     @property
     def path(self) -> Path:
@@ -40,7 +44,7 @@ class RunFolder:
     def description(self) -> dict[str, Any]:
         """What run.json says. Raises OutputError if there is none."""
         try:
-            data = json.loads(text_of(self.storage, "run.json"))
+            data = json.loads(text_of(self.storage, RUN))
         except FileNotFoundError as error:
             raise OutputError(f"{self.shown} holds no mmsynth run: there is no run.json in it") from error
         except (OSError, ValueError) as error:
@@ -52,20 +56,20 @@ class RunFolder:
     @property
     def is_finished(self) -> bool:
         """The indexes are written last of all."""
-        return "index.json" in self._names
+        return INDEX in self._names
 
     def start(self, recipe: Recipe, device: str, share: tuple[int, int] | None = None) -> None:
         """Make the folder this recipe's own, or go on in it. Raises OutputError if it is another's.
 
         `share` (number, of how many) says which shards are this process's, where others write to the folder too.
         """
-        if "run.json" in self._names:
+        if RUN in self._names:
             self._refuse_another(recipe)
         elif any(not name.startswith(".") for name in self._names):
             raise OutputError(f"{self.shown} is not empty and holds no mmsynth run: choose another output folder")
         self.storage.make()
-        self.storage.clear(share)
-        for name in ("index.json", "sizes.json"):
+        self.storage.clear(in_share(*share) if share else None)
+        for name in (INDEX, SIZES):
             self.storage.remove(name)
             self._names.discard(name)
         self._write_run_json(recipe, device, models=[])
@@ -73,7 +77,8 @@ class RunFolder:
     def is_committed(self, block: Block) -> bool:
         """Whether this very block is there, or the whole of it where only a part is asked for (a smaller limit)."""
         content, _, asked = block.identity.partition("/")
-        there, _, done = str(self.committed.get(block.index, {}).get("block", "")).partition("/")
+        stats = self.committed.get(block.index)
+        there, _, done = stats.block.partition("/") if stats else ("", "", "")
         if there != content:
             return False
         return done in {"all", asked} or (asked != "all" and int(done) >= int(asked))
@@ -81,31 +86,29 @@ class RunFolder:
     def finish(self, recipe: Recipe, device: str) -> None:
         """Write run.json with the models that were used, and the indexes of all shards."""
         in_order = [stats for _, stats in sorted(self.committed.items())]
-        models = {tuple(sorted(model.items())): model for stats in in_order for model in stats["models"]}
-        self._write_run_json(recipe, device, list(models.values()))
+        models = dict.fromkeys(model for stats in in_order for model in stats.models)
+        self._write_run_json(recipe, device, list(models))
         for name, data in self.indexes().items():
             self._write_json(name, data)
 
     def indexes(self) -> dict[str, Any]:
         """Name → content of the files that list the shards, for open_clip and webdataset; the last one ends a run."""
-        shards = [(f"{i:05d}.tar", stats) for i, stats in sorted(self.committed.items()) if stats["successes"]]
-        shardlist = [
-            {"url": name, "nsamples": stats["successes"], "filesize": stats["tar_bytes"]} for name, stats in shards
-        ]
+        shards = [(tar_name(i), stats) for i, stats in sorted(self.committed.items()) if stats.kept]
+        shardlist = [{"url": name, "nsamples": stats.kept, "filesize": stats.tar_bytes} for name, stats in shards]
         return {
-            "sizes.json": {name: stats["successes"] for name, stats in shards},
-            "index.json": {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shardlist},
+            SIZES: {name: stats.kept for name, stats in shards},
+            INDEX: {"__kind__": "wids-shard-index-v1", "wids_version": 1, "shardlist": shardlist},
         }
 
-    def add(self, index: int, stats: dict[str, Any]) -> None:
+    def add(self, index: int, stats: ShardStats) -> None:
         """A block has been committed."""
         self.committed[index] = stats
 
-    def _read_stats(self) -> dict[int, dict[str, Any]]:
-        numbers = {name: int(match[1]) for name in sorted(self._names) if (match := _STATS.match(name))}
+    def _read_stats(self) -> dict[int, ShardStats]:
+        numbers = {n: i for n in sorted(self._names) if (i := shard_if(n, stats_name)) is not None}
         found = {}
         for name, data in self.storage.read_all(list(numbers)).items():
-            stats = unsealed(data)
+            stats = stats_in(data)
             if stats is None:
                 self.damaged.append(numbers[name])
             else:
@@ -128,7 +131,7 @@ class RunFolder:
             f"{self.shown} holds the run of another recipe, which differs in {said}: choose another folder"
         )
 
-    def _write_run_json(self, recipe: Recipe, device: str, models: list[dict[str, str]]) -> None:
+    def _write_run_json(self, recipe: Recipe, device: str, models: list[ModelInfo]) -> None:
         description = {
             "mmsynth": metadata.version("mmsynth"),
             "fingerprint": recipe.fingerprint(),
@@ -137,10 +140,10 @@ class RunFolder:
             "limit": recipe.run.limit,
             "recipe": recipe.to_dict(with_run=False),
             "identity": recipe.identity(),
-            "models": models,
+            "models": [asdict(model) for model in models],
             "versions": {"python": sys.version.split()[0], **_versions()},
         }
-        self._write_json("run.json", description)
+        self._write_json(RUN, description)
 
 
 def _versions() -> dict[str, str]:

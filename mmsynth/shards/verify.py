@@ -12,10 +12,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmsynth.blocks import ON_DISK, ShardStats
 from mmsynth.errors import SampleError
 from mmsynth.io import tar
 from mmsynth.io.files import digest_of
 from mmsynth.io.storage import Storage, text_of
+from mmsynth.layout import INDEX, stats_name, table_name, tar_name
 from mmsynth.shards.folder import RunFolder
 from mmsynth.sources.members import Group, grouped, sample_of
 
@@ -44,7 +46,7 @@ def damages(folder: RunFolder) -> Iterator[Damage]:
         stats = folder.committed.get(index)
         if stats is None:
             is_there = index in folder.damaged
-            yield Damage(index, f"{index:05d}_stats.json", _CHANGED if is_there else "is not there")
+            yield Damage(index, stats_name(index), _CHANGED if is_there else "is not there")
             continue
         found = list(_wrong_bytes(folder.storage, index, stats))
         yield from found or _wrong_rows(folder.storage, index, stats)
@@ -58,7 +60,7 @@ def _indexes(folder: RunFolder) -> tuple[list[int], list[str]]:
         return [], []
     there = {name: _json_in(folder, name) for name in folder.indexes()}
     try:
-        listed = [int(shard["url"].partition(".")[0]) for shard in there["index.json"]["shardlist"]]
+        listed = [int(shard["url"].partition(".")[0]) for shard in there[INDEX]["shardlist"]]
     except (ValueError, KeyError, TypeError, AttributeError):
         listed = []
     # shards are numbered without gaps; those of which nothing was kept are not in the index
@@ -75,8 +77,8 @@ def _json_in(folder: RunFolder, name: str) -> Any:
         return None
 
 
-def _wrong_bytes(storage: Storage, index: int, stats: dict[str, Any]) -> Iterator[Damage]:
-    for name, digest in stats.get("sha256", {}).items():
+def _wrong_bytes(storage: Storage, index: int, stats: ShardStats) -> Iterator[Damage]:
+    for name, digest in stats.sha256.items():
         try:
             with storage.open(name) as file:
                 if digest_of(file) != digest:
@@ -87,19 +89,19 @@ def _wrong_bytes(storage: Storage, index: int, stats: dict[str, Any]) -> Iterato
             yield Damage(index, name, f"cannot be read: {error.strerror or error}")
 
 
-def _wrong_rows(storage: Storage, index: int, stats: dict[str, Any]) -> Iterator[Damage]:
+def _wrong_rows(storage: Storage, index: int, stats: ShardStats) -> Iterator[Damage]:
     """The first row whose members are not where it says, or whose image or caption is another; or rows too many, too
     few."""
-    table, shard = f"{index:05d}.parquet", f"{index:05d}.tar"
+    table, shard = table_name(index), tar_name(index)
     try:
         with storage.open(table) as file:
             rows = pq.read_table(file, columns=_COLUMNS).to_pylist()
     except (OSError, pa.ArrowException) as error:
         yield Damage(index, table, f"cannot be read: {str(error).partition(chr(10))[0]}")
         return
-    kept = [row for row in rows if row["status"] == "success"]
-    if (len(rows), len(kept)) != (stats["count"], stats["successes"]):
-        yield Damage(index, table, f"has other rows than {index:05d}_stats.json counts")
+    kept = [row for row in rows if row["status"] == ON_DISK["kept"]]
+    if (len(rows), len(kept)) != (stats.count, stats.kept):
+        yield Damage(index, table, f"has other rows than {stats_name(index)} counts")
         return
     if not kept:
         return

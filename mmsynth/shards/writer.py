@@ -14,7 +14,6 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
@@ -22,25 +21,37 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmsynth.blocks import ON_DISK, Block, InputCounts, Item, Status
+from mmsynth.blocks import ON_DISK, Block, InputCounts, Item, ShardStats, Status
 from mmsynth.errors import ImageError
 from mmsynth.io.files import digest_of, json_bytes, sealed
 from mmsynth.io.storage import Storage
-from mmsynth.io.tar_header import tar_header
+from mmsynth.io.tar import tar_header
+from mmsynth.layout import array_name, score_column, stats_name, table_name, tar_name
+from mmsynth.models.files import ModelInfo
 from mmsynth.sample import Sample
 from mmsynth.secrets import in_words
 
-SCORE_PREFIX = "score_"
 _ZEROS = bytes(tarfile.BLOCKSIZE)
 #: not orjson, which writes other numbers (1e-07 as 1e-7, NaN as null) and none over 64 bits
 _RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 class ShardWriter:
-    """Writes one block. Use `add` for each item, then `commit`; `abandon` leaves nothing behind."""
+    """Writes one block. Use `add` for each item, then `commit`; `abandon` leaves nothing behind.
 
-    def __init__(self, to: Storage, block: Block, scores: Sequence[str], models: Sequence[dict[str, str]]) -> None:
-        self._storage, self._block, self._scores, self._models = to, block, tuple(scores), list(models)
+    `scores` and `arrays` are those that source and stages declare.
+    """
+
+    def __init__(
+        self,
+        to: Storage,
+        block: Block,
+        scores: Sequence[str] = (),
+        arrays: Sequence[str] = (),
+        models: Sequence[ModelInfo] = (),
+    ) -> None:
+        self._storage, self._block = to, block
+        self._scores, self._declared, self._models = tuple(scores), tuple(arrays), tuple(models)
         self._rows: list[dict[str, Any]] = []
         #: name → row → array
         self._arrays: dict[str, dict[int, npt.NDArray[np.generic]]] = {}
@@ -64,16 +75,16 @@ class ShardWriter:
         self._counts[item.status][item.reason] += 1
         return self.inputs.add(item)
 
-    def commit(self) -> dict[str, Any]:
+    def commit(self) -> ShardStats:
         """Put tar, arrays, parquet and stats in their places, in this order; gives the stats."""
         tar_bytes = self._close_tar()
         self._write_arrays()
-        with self._writing(self._named(".parquet")) as file:
+        with self._writing(table_name(self._block.index)) as file:
             pq.write_table(pa.Table.from_pylist(self._rows, schema=_schema(self._scores)), file, compression="zstd")
         self._storage.settle()
         stats = self._stats(tar_bytes)
-        with self._storage.writing(self._named("_stats.json")) as file:
-            file.write(json_bytes(sealed(stats)))
+        with self._storage.writing(stats_name(self._block.index)) as file:
+            file.write(json_bytes(sealed(stats.to_json())))
         self._storage.settle()
         return stats
 
@@ -82,9 +93,6 @@ class ShardWriter:
         if self._tar is not None:
             reason = InterruptedError("the block is abandoned")
             self._open.__exit__(type(reason), reason, None)
-
-    def _named(self, ending: str) -> str:
-        return f"{self._block.index:05d}{ending}"
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[IO[bytes]]:
@@ -95,7 +103,7 @@ class ShardWriter:
     def _write_members(self, key: str, members: dict[str, bytes]) -> tuple[int, int]:
         """Append them to the tar; gives where they start and stop in it."""
         if self._tar is None:
-            self._tar = self._open.enter_context(self._writing(self._named(".tar")))
+            self._tar = self._open.enter_context(self._writing(tar_name(self._block.index)))
         start = self._tar_bytes
         # members of one key must be adjacent, or readers split the sample
         for extension, data in sorted(members.items()):
@@ -107,7 +115,7 @@ class ShardWriter:
     def _close_tar(self) -> int:
         """The tar's size; a block of which nothing was kept has no tar, since some readers stop at an empty one."""
         if self._tar is None:
-            self._storage.remove(self._named(".tar"))
+            self._storage.remove(tar_name(self._block.index))
             return 0
         end = self._tar_bytes + 2 * tarfile.BLOCKSIZE
         size = end + -end % tarfile.RECORDSIZE
@@ -130,34 +138,23 @@ class ShardWriter:
             with self._writing(array_name(self._block.index, name)) as file:
                 np.save(file, whole, allow_pickle=False)
 
-    def _stats(self, tar_bytes: int) -> dict[str, Any]:
-        kept = sum(self._counts["kept"].values())
-        repaired = Counter(self._counts["kept"])
-        del repaired[""]
-        return {
-            "count": len(self._rows),
-            "inputs": {status: self.inputs.counts[status] for status in ON_DISK},
-            "successes": kept,
-            "status_dict": {"success": kept} | _sorted(self._counts["dropped"] + self._counts["failed"]),
-            "dropped": _sorted(self._counts["dropped"]),
-            "failed": _sorted(self._counts["failed"]),
-            "repaired": _sorted(repaired),
-            "tar_bytes": tar_bytes,
-            "block": self._block.identity,
-            "models": self._models,
-            "scores": list(self._scores),
-            "sha256": self._digests,
-        }
-
-
-def array_name(shard: int, name: str) -> str:
-    """The file with the arrays called `name` of a shard's kept samples."""
-    return f"{shard:05d}_{name}.npy"
-
-
-def array_path(folder: Path, shard: int, name: str) -> Path:
-    """Where that file is."""
-    return folder / array_name(shard, name)
+    def _stats(self, tar_bytes: int) -> ShardStats:
+        repaired = dict(self._counts["kept"])
+        repaired.pop("", None)
+        return ShardStats(
+            count=len(self._rows),
+            inputs={status: self.inputs.counts[status] for status in ON_DISK},
+            kept=self._counts["kept"].total(),
+            dropped=dict(self._counts["dropped"]),
+            failed=dict(self._counts["failed"]),
+            repaired=repaired,
+            tar_bytes=tar_bytes,
+            block=self._block.identity,
+            models=self._models,
+            scores=self._scores,
+            arrays=self._declared,
+            sha256=self._digests,
+        )
 
 
 def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
@@ -199,7 +196,7 @@ def _schema(scores: Sequence[str]) -> pa.Schema:
     columns += [("caption", pa.string())]
     columns += [("width", pa.int32()), ("height", pa.int32()), ("source", pa.string()), ("detail", pa.string())]
     columns += [("sha256", pa.string()), ("tar_start", pa.int64()), ("tar_stop", pa.int64())]
-    return pa.schema([*columns, *((SCORE_PREFIX + name, pa.float64()) for name in scores)])
+    return pa.schema([*columns, *((score_column(name), pa.float64()) for name in scores)])
 
 
 def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
@@ -220,12 +217,8 @@ def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
             if not sample.image.is_drawn:  # what was dropped before it was encoded has no bytes
                 row["sha256"] = hashlib.sha256(sample.image.data).hexdigest()
     given = sample.record.get("scores", {})
-    return row | {SCORE_PREFIX + name: given.get(name) for name in scores if isinstance(given, dict)}
+    return row | {score_column(name): given.get(name) for name in scores if isinstance(given, dict)}
 
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
-
-
-def _sorted(counts: Counter[str]) -> dict[str, int]:
-    return dict(sorted(counts.items()))

@@ -2,18 +2,19 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
-from mmsynth.io.places import TAR_ENDINGS, filesystem, is_remote, one_line, path_at
+from mmsynth.io.locations import is_remote, is_web, local
+from mmsynth.io.remote_files import files_below, path_at
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.captions import load_json
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
 from mmsynth.sources.lines import cut_lines, read_lines
 from mmsynth.sources.tables import TABLE_EXTENSIONS
+from mmsynth.sources.tars import TAR_ENDINGS
 
 _SAVED_DATASET = ("state.json", "dataset_dict.json")
 _PATTERN = frozenset("*?[{")
@@ -22,9 +23,9 @@ _FILES_TO_LOOK_AT = 10_000
 
 def detect(path: str) -> tuple[str, dict[str, Any]]:
     """The kind of source that reads `path`, and its parameters. Raises SourceError that says what was found."""
-    if is_remote(path) and not path.startswith("file://"):
+    if is_remote(path):
         return _remote(path)
-    there = Path(path.removeprefix("file://")).expanduser()
+    there = local(path)
     if there.is_dir():
         return _folder(path, there), {"path": path}
     if not there.exists() and not _PATTERN & set(path):
@@ -54,10 +55,10 @@ def _remote(url: str) -> tuple[str, dict[str, Any]]:
 
 def _remote_folder(url: str) -> str:
     """By the names in it: tars, images in it or below, tables; tars where it cannot be listed, as on web servers."""
-    if url.startswith(("http://", "https://")):
+    if is_web(url):
         return "webdataset"
     try:
-        names = list(islice(_names_at(url), _FILES_TO_LOOK_AT))
+        names = [name.lower() for name in islice(files_below(url), _FILES_TO_LOOK_AT)]
     except SourceError:
         return "webdataset"  # its own check says what is wrong
     ours = Counter(name.rpartition(".")[2] for name in names)
@@ -68,16 +69,6 @@ def _remote_folder(url: str) -> str:
     if any(ours[extension] for extension in TABLE_EXTENSIONS):
         return "table"
     raise SourceError(f"no images, tars or tables in {without_secrets(url)}")
-
-
-def _names_at(url: str) -> Iterator[str]:
-    """Names of the files at a URL and below, in small letters. Raises SourceError."""
-    system, top = filesystem(url)
-    try:
-        found = system.find(top)
-    except Exception as error:
-        raise SourceError(f"cannot list {without_secrets(url)}: {one_line(error)}") from error
-    yield from (path.lower() for path in found)
 
 
 def _file(path: str, there: Path) -> str:

@@ -13,7 +13,8 @@ from pydantic import field_validator
 
 from mmsynth.errors import SourceError
 from mmsynth.image import Image
-from mmsynth.io.places import filesystem, is_remote, path_at
+from mmsynth.io.locations import is_remote
+from mmsynth.io.remote_files import files_below, path_at
 from mmsynth.keys import safe_key
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
@@ -149,11 +150,10 @@ def _files(root: Path, recursive: bool) -> Iterator[_File]:
 
 def _remote_files(root: Path, recursive: bool) -> Iterator[_File]:
     """The same of a folder at a URL, in one listing."""
-    system, top = filesystem(str(root))
-    for path in system.find(top, maxdepth=None if recursive else 1):
-        names = path.removeprefix(top).strip("/").split("/")
+    for path in files_below(str(root), depth=None if recursive else 1):
+        names = path.split("/")
         if not any(name.startswith(".") for name in names) and names[-1].lower() not in _CLUTTER:
-            yield _File("/".join(names))
+            yield _File(path)
 
 
 def _why_not_a_file(entry: "os.DirEntry[str]") -> tuple[str, str]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import PluginError, SourceError
-from mmsynth.io.places import one_line
+from mmsynth.io.locations import local
+from mmsynth.io.retry import one_line
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.rows import Columns, RowReader, check_columns, row_key
@@ -56,7 +56,7 @@ class HuggingFace(Source):
         dataset = self._dataset()
         first, end = payload["start"], payload["stop"]
         renamed = dict(payload["renamed"])
-        folder = Path(self.path).expanduser()
+        folder = local(self.path)
         name = folder.name if folder.exists() else self.path
         reader = RowReader("huggingface", name, folder, self._columns)
         for start in range(first, end, _ROWS_PER_BATCH):
@@ -79,7 +79,7 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
         import datasets
     except ImportError as error:
         raise PluginError("the huggingface source needs 'datasets': pip install 'mmsynth[huggingface]'") from error
-    folder = Path(path).expanduser()
+    folder = local(path)
     if not folder.exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise SourceError(f"no such folder: {path}, and no hub name either (owner/name)")
     try:

@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from mmsynth.errors import SourceError
-from mmsynth.io.places import path_at
+from mmsynth.io.remote_files import path_at
 from mmsynth.keys import safe_key
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
-from mmsynth.io.places import filesystem, is_remote, path_at
+from mmsynth.io.locations import is_remote
+from mmsynth.io.remote_files import path_at, urls_matching
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, row_key
@@ -114,8 +115,7 @@ class Table(Source):
             return []
         if not path.exists() and any(character in self.path for character in "*?["):
             if is_remote(self.path):
-                system, pattern = filesystem(self.path)
-                return [path_at(system.unstrip_protocol(name)) for name in sorted(system.glob(pattern))]
+                return [path_at(url) for url in urls_matching(self.path)]
             return [Path(p) for p in sorted(glob.glob(str(path)))]  # noqa: PTH207 - the pattern may be absolute
         return [path]
 

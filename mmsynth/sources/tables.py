@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmsynth.errors import SourceError
-from mmsynth.io.places import is_remote
+from mmsynth.io.locations import is_remote
 from mmsynth.sources.csv_table import CsvTable
 from mmsynth.sources.lines import Span, check_text, cut_lines, json_line, read_lines
 from mmsynth.sources.rows import Broken, RepairedRow, Row

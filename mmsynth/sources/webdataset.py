@@ -2,16 +2,22 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.io import tar
-from mmsynth.io.places import expand, filesystem, is_plain_file, is_remote, one_line, opened, shown
+from mmsynth.io.locations import filesystem, is_remote, shown
+from mmsynth.io.remote_files import is_at
+from mmsynth.io.retry import one_line
+from mmsynth.layout import SIZES
 from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, scores_of
 from mmsynth.sources.members import Group, grouped, sample_of
+from mmsynth.sources.tars import expand, is_plain_file, opened
 from mmsynth.sources.unique import UniqueKeys
 
 #: many small members with one call of the system; larger ones are read past the buffer
@@ -24,6 +30,7 @@ class WebDataset(Source):
     Members of one key make one sample: its image, its `.txt` as the caption, its `.json` as the record that is
     continued, and every other member as it came. A local tar is cut into slices after a look at its headers; one that
     is remote or gzipped is one slice, read straight through. Where a tar breaks, the samples before the break survive.
+    Of tars that lie in a run of mmsynth, the scores and the arrays come along.
     """
 
     path: str | tuple[str, ...]
@@ -39,9 +46,9 @@ class WebDataset(Source):
             raise SourceError(f"no such tar: {missing[0]}{more}")
         remote = [location for location in tars if is_remote(location)]
         if remote:
-            system, path = filesystem(remote[0])
-            if len(remote) == 1:
-                _check_is_there(system, path, remote[0])
+            filesystem(remote[0])  # its errors say which package is missing
+            if len(remote) == 1 and not is_at(remote[0]):
+                raise SourceError(f"no such tar: {shown(remote[0])}")
 
     def count(self) -> int | None:
         """From `sizes.json` in the tars' folders, which open_clip's shards and ours have."""
@@ -59,6 +66,12 @@ class WebDataset(Source):
             total += size
         return total
 
+    def score_names(self) -> tuple[str, ...]:
+        return scores_of(self._tars())
+
+    def array_names(self) -> tuple[str, ...]:
+        return arrays_of(self._tars())
+
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         keys = UniqueKeys()
         for location in self._tars():
@@ -74,15 +87,12 @@ class WebDataset(Source):
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
         location = payload["tar"]
         name = shown(location)
-        if "start" in payload:
-            renamed = dict(payload["renamed"])
-            for position, group in enumerate(_part(location, payload["start"], payload["stop"])):
-                yield sample_of(group, renamed.get(position, group.key), name)
-        else:
-            keys = UniqueKeys()
-            for group in _whole(location):
-                renamed = keys.claim([group.key])
-                yield sample_of(group, renamed.get(0, group.key), name)
+        beside = arrays_beside(location, self.array_names())
+        for group, key in _keyed(payload):
+            read = sample_of(group, key, name)
+            if beside is not None and isinstance(read, Sample):
+                read = replace(read, arrays=beside.at(group.start, group.name))
+            yield read
 
     @property
     def _patterns(self) -> tuple[str, ...]:
@@ -92,18 +102,21 @@ class WebDataset(Source):
         return list(expand(self._patterns))
 
 
-def _check_is_there(system: Any, path: str, url: str) -> None:
-    try:
-        is_there = system.exists(path)
-    except Exception as error:
-        raise SourceError(f"cannot reach {shown(url)}: {one_line(error)}") from error
-    if not is_there:
-        raise SourceError(f"no such tar: {shown(url)}")
+def _keyed(payload: dict[str, Any]) -> Iterator[tuple[Group, str]]:
+    """What a slice holds, with keys that are unique."""
+    if "start" in payload:
+        renamed = dict(payload["renamed"])
+        for position, group in enumerate(_part(payload["tar"], payload["start"], payload["stop"])):
+            yield group, renamed.get(position, group.key)
+    else:
+        keys = UniqueKeys()
+        for group in _whole(payload["tar"]):
+            yield group, keys.claim([group.key]).get(0, group.key)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
     try:
-        sizes = json.loads((folder / "sizes.json").read_text(encoding="utf-8"))
+        sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return sizes if isinstance(sizes, dict) else {}

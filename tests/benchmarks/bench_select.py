@@ -22,7 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import mmsynth as mm
+from mmsynth.blocks import ShardStats
 from mmsynth.io.files import sealed, write_json
+from mmsynth.layout import stats_name, table_name
 from mmsynth.selection import Decision, Rows
 from mmsynth.shards.folder import RunFolder
 
@@ -98,9 +100,9 @@ def write_table(folder: Path, n: int) -> None:
                 "score_clip": rng.normal(0.25, 0.05, size),
             }
         )
-        pq.write_table(table, folder / f"{index:05d}.parquet", compression="zstd")
-        stats = sealed({"successes": size, "models": [], "tar_bytes": 0})
-        write_json(folder / f"{index:05d}_stats.json", stats)
+        pq.write_table(table, folder / table_name(index), compression="zstd")
+        stats = ShardStats(size, {"kept": size, "dropped": 0, "failed": 0}, size, scores=("clip",))
+        write_json(folder / stats_name(index), sealed(stats.to_json()))
 
 
 if __name__ == "__main__":

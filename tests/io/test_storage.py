@@ -20,6 +20,7 @@ from moto.server import ThreadedMotoServer
 import mmsynth as mm
 from mmsynth.cli import run
 from mmsynth.errors import OutputError
+from mmsynth.io.retry import WAITS_S
 from mmsynth.io.storage import storage_at
 from mmsynth.pipeline import Pipeline
 from mmsynth.shards.folder import RunFolder
@@ -127,9 +128,11 @@ def test_an_upload_that_is_cut_short_leaves_nothing_and_the_run_goes_on(
 ) -> None:
     whole = type(system)._put_file
     calls = iter(range(1000))
+    tries = 1 + len(WAITS_S)
+    monkeypatch.setattr("mmsynth.io.retry.WAITS_S", (0.0,) * len(WAITS_S))
 
     async def cut_short(self: Any, local: str, remote: str, *rest: Any, **options: Any) -> None:
-        if remote.endswith("00002.tar") and next(calls) == 0:
+        if remote.endswith("00002.tar") and next(calls) < tries:
             raise ConnectionResetError("cut")
         await whole(self, local, remote, *rest, **options)
 
@@ -170,7 +173,7 @@ def test_a_run_that_is_killed_leaves_no_half_file_on_this_machine(tmp_path: Path
 def test_where_the_system_cannot_open_a_file_by_its_number_it_is_uploaded_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmsynth.io.storage._OPEN_FILES", tmp_path / "none")
+    monkeypatch.setattr("mmsynth.io.remote_storage._OPEN_FILES", tmp_path / "none")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     storage = storage_at("memory://bucket/by-name")
     with storage.writing("a.txt") as file:

@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from mmsynth.io.tar_header import tar_header
+from mmsynth.io.tar import tar_header
 
 
 @pytest.mark.parametrize("size", [0, 1, 511, 512, 2_200, 2**20, 8**11 - 1, 8**11, 2**40])

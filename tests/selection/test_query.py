@@ -71,10 +71,10 @@ def test_what_is_no_select_is_refused(pairs: Path, sql: str) -> None:
 @pytest.mark.parametrize(
     ("sql", "message"),
     [
-        ("select samples.foo from samples", "no column 'foo' .* there are key, status"),
-        ("select s.foo from samples s", "no column 'foo' .* there are key, status"),
-        ("select foo.clip from samples", "no table 'foo': there is samples, with key, status"),
-        ("select * from sample", "no table 'sample': there is samples, with key, status"),
+        ("select samples.foo from samples", "no column 'foo' .* there are key, parent, status"),
+        ("select s.foo from samples s", "no column 'foo' .* there are key, parent, status"),
+        ("select foo.clip from samples", "no table 'foo': there is samples, with key, parent, status"),
+        ("select * from sample", "no table 'sample': there is samples, with key, parent, status"),
         ("select samples.words from samples", "The filter 'caption_length' gives this score"),
     ],
 )

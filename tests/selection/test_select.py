@@ -176,7 +176,7 @@ def test_the_commands_do_the_same(pairs: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("decision", "message"),
     [
-        ({"where": "clipp > 0.2"}, "no column 'clipp' .* there are key, status"),
+        ({"where": "clipp > 0.2"}, "no column 'clipp' .* there are key, parent, status"),
         ({"where": "clip >"}, "is no SQL expression"),
         ({"where": "true) union all select (1"}, "no SQL expression|cannot be run"),
         ({"by": "clip; drop table samples", "top": 0.1}, "no SQL expression|must be one"),

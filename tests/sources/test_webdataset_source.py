@@ -347,7 +347,7 @@ def test_what_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_urls_are_written_down_without_passwords_and_signatures() -> None:
-    from mmsynth.io.places import shown
+    from mmsynth.io.locations import shown
 
     assert shown("https://me:secret@host/a.tar?X-Signature=abc") == "https://host/a.tar"
     assert shown("s3://bucket/folder/a.tar") == "s3://bucket/folder/a.tar"

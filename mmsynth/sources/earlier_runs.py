@@ -1,0 +1,108 @@
+"""What tars bring along that lie in a run of mmsynth: its scores, and the arrays beside its shards.
+
+Knows the run by the stats beside a tar, here or at a URL. Does not read the tars.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from mmsynth.blocks import stats_in
+from mmsynth.errors import SourceError
+from mmsynth.io.locations import is_remote, is_web
+from mmsynth.io.retry import one_line
+from mmsynth.io.storage import storage_at
+from mmsynth.layout import shard_if, stats_name, tar_name
+from mmsynth.secrets import without_secrets
+from mmsynth.shard_arrays import Kind, ShardArrays, alike, kind_in, read
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A committed shard that a tar belongs to."""
+
+    folder: str
+    number: int
+    #: with their digests: made again with other content, it is another shard
+    files: tuple[tuple[str, str], ...]
+    scores: tuple[str, ...]
+    arrays: tuple[str, ...]
+
+
+def scores_of(tars: Sequence[str]) -> tuple[str, ...]:
+    """Scores that the samples of these tars have."""
+    return tuple(dict.fromkeys(score for shard in _looked_at(tars) for score in shard.scores))
+
+
+def arrays_of(tars: Sequence[str]) -> tuple[str, ...]:
+    """Arrays of which every one of these tars has the same kind, or none. Raises SourceError."""
+    return alike(_kinds(shard) for shard in _looked_at(tars))
+
+
+def arrays_beside(tar: str, names: Sequence[str]) -> ShardArrays | None:
+    """Those of `names` that lie beside a tar; None where none does. Raises SourceError."""
+    shard = _shard_of(tar)
+    wanted = tuple(name for name in names if name in shard.arrays) if shard else ()
+    return _read(shard, wanted) if shard and wanted else None
+
+
+def _looked_at(tars: Sequence[str]) -> Iterator[_Shard]:
+    """The first and the last shard of each run: all shards of a run declare the same."""
+    by_folder: dict[str, list[str]] = {}
+    for tar in tars:
+        by_folder.setdefault(_folder(tar), []).append(tar)
+    for beside in by_folder.values():
+        for tar in dict.fromkeys((beside[0], beside[-1])):
+            if shard := _shard_of(tar):
+                yield shard
+
+
+def _folder(tar: str) -> str:
+    return tar.rpartition("/")[0] if is_remote(tar) else str(Path(tar).parent)
+
+
+def _shard_of(tar: str) -> _Shard | None:
+    """None where no stats of mmsynth lie beside it: img2dataset's have the same name."""
+    name = tar.rpartition("/")[2] if is_remote(tar) else Path(tar).name
+    number = shard_if(name, tar_name)
+    if number is None:
+        return None
+    try:
+        text = storage_at(_folder(tar)).read_all([stats_name(number)])[stats_name(number)]
+    except (FileNotFoundError, PermissionError):  # S3 says so of what is not there, to whom may not list
+        return None
+    except OSError as error:
+        if is_web(tar):
+            return None
+        raise SourceError(str(error)) from error
+    stats = stats_in(text)
+    if stats is None:
+        return None
+    return _Shard(_folder(tar), number, tuple(stats.sha256.items()), stats.scores, stats.written_arrays())
+
+
+@lru_cache(maxsize=64)
+def _kinds(shard: _Shard) -> dict[str, Kind]:
+    storage = storage_at(shard.folder)
+    with _reading(shard):
+        return {name: kind_in(storage, shard.number, name) for name in shard.arrays}
+
+
+@lru_cache(maxsize=2)
+def _read(shard: _Shard, names: tuple[str, ...]) -> ShardArrays:
+    with _reading(shard):
+        return read(storage_at(shard.folder), shard.number, names)
+
+
+@contextmanager
+def _reading(shard: _Shard) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        tar = f"{without_secrets(shard.folder)}/{tar_name(shard.number)}"
+        raise SourceError(
+            f"the arrays beside {tar} cannot be read: {one_line(error)}; to go on without them, move the tar away from "
+            f"its {stats_name(shard.number)}"
+        ) from error
