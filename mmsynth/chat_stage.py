@@ -1,13 +1,14 @@
-"""ChatStage: what all stages that ask a chat model share: its parameters, finding it, loading it, asking it.
+"""What all stages that ask a chat model share: its parameters, finding it, loading it, asking it.
 
-    class Rewrite(ChatStage, mm.Captioner):
+    class Rewrite(WritesText, mm.Captioner):
         \"\"\"Say each caption in plain words.\"\"\"
 
         async def process_one(self, sample):
             reply = await self.ask(f"Say this in plain words: {sample.caption}", sample)
             return sample.with_caption(reply.text, model=self.model)
 
-Does not know what is asked, nor how the engine answers.
+ChatStage is the base of them all; WritesText adds how text is drawn. Does not know what is asked, nor how the engine
+answers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,41 +25,41 @@ from mmsynth.sample import Sample
 from mmsynth.stage import Stage
 
 NANO = "nano"
+IN_PROCESS = "transformers"
 REAL = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
 
 class ChatStage(Stage):
-    """A stage that asks a chat model; of the shape one."""
+    """A stage that asks a chat model; of the shape one.
+
+    A subclass that wants text derives from WritesText. One that only chooses (`choices`) derives from this.
+    """
 
     model: str = Field(NANO, description="hub id, local folder, or nano")
-    engine: str = Field("transformers", description="what runs the model: transformers, in this process")
+    engine: str = Field(IN_PROCESS, description="what runs the model: transformers, in this process")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     system: str | None = Field(None, description="system prompt, for chat models")
-    max_new_tokens: int = Field(64, ge=1, description="longest text, in tokens")
-    temperature: float = Field(0, ge=0, allow_inf_nan=False, description="0 takes the likeliest token, else sampled")
-    top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens with this probability")
-    top_k: int | None = Field(None, ge=1, description="sample from this many likeliest tokens")
+    concurrency: int = Field(16, ge=1, description="samples under way at once, where the engine batches by itself")
 
     _chat_model: ChatModel | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _parameters_go_together(self) -> Self:
+    def _revision_of_a_hub_model(self) -> Self:
         if self.model == NANO and self.revision is not None:
             raise ValueError("revision goes with a hub model, and model is 'nano'")
-        given = [name for name in ("top_p", "top_k") if getattr(self, name) is not None]
-        if given and self.temperature == 0:
-            raise ValueError(f"{' and '.join(given)} need a temperature above 0, such as temperature: 0.7")
         return self
 
     def check(self) -> None:
-        self._engine().check(self._spec())
+        # a recipe may name an engine by its import path, and runs no code by itself
+        self._engine(may_import=False).check(self._spec())
 
     def setup(self, device: str) -> None:
-        if self.model == NANO:
+        if self.model == NANO and self.engine == IN_PROCESS:
             tell_of_nano(self.step_name, REAL)
-        model = self._engine().load(self._spec(), device)
+        # checked before, in the process that started this one
+        model = self._engine(may_import=True).load(self._spec(), device)
         if self.system is not None and not model.is_chat:
             raise ModelError("system is for chat models, and this model has no chat template: leave system out")
         self._chat_model = model
@@ -92,17 +93,11 @@ class ChatStage(Stage):
     ) -> Request:
         """A Request with this stage's parameters: the system prompt, then `messages` and the pictures they name."""
         system = [{"role": "system", "content": [{"type": "text", "text": self.system}]}] if self.system else []
-        decoding = {
-            "max_tokens": self.max_new_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
-            "top_k": self.top_k,
-        }
         return Request(
             messages=[*system, *messages],
             images=_pictures(messages, sample),
             seed=self.seed_of(sample) if seed is None else seed,
-            **{**decoding, **options},
+            **{**self.decoding(), **options},
         )
 
     @staticmethod
@@ -116,10 +111,9 @@ class ChatStage(Stage):
         """What the model said, as a message of the conversation."""
         return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
-    @property
-    def samples(self) -> bool:
-        """Whether text is drawn at random, from the sample's seed."""
-        return self.temperature > 0
+    def decoding(self) -> dict[str, Any]:
+        """The options of Request that this stage's parameters give."""
+        return {}
 
     # -- what the engine uses ----------------------------------------------------------------------------------------
 
@@ -127,16 +121,46 @@ class ChatStage(Stage):
         model = self.chat_model
         return model if isinstance(model, BatchChatModel) else None
 
-    def _engine(self) -> ChatEngine:
-        engine: ChatEngine = registry.load("chat_engine", self.engine)()
+    def _engine(self, may_import: bool) -> ChatEngine:
+        engine: ChatEngine = registry.load("chat_engine", self.engine, may_import=may_import)()
         return engine
 
     def _spec(self) -> ModelSpec:
         return ModelSpec(self.model, self.revision, self.dtype, self.trust_remote_code)
 
 
+class WritesText(ChatStage):
+    """A ChatStage whose model writes text: with the parameters of how it is drawn."""
+
+    max_new_tokens: int = Field(64, ge=1, description="longest text, in tokens")
+    temperature: float = Field(0, ge=0, allow_inf_nan=False, description="0 takes the likeliest token, else sampled")
+    top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens with this probability")
+    top_k: int | None = Field(None, ge=1, description="sample from this many likeliest tokens")
+
+    @model_validator(mode="after")
+    def _sampling_needs_temperature(self) -> Self:
+        given = [name for name in ("top_p", "top_k") if getattr(self, name) is not None]
+        if given and self.temperature == 0:
+            raise ValueError(f"{' and '.join(given)} need a temperature above 0, such as temperature: 0.7")
+        return self
+
+    def decoding(self) -> dict[str, Any]:
+        return {
+            "max_tokens": self.max_new_tokens,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
+        }
+
+    @property
+    def samples(self) -> bool:
+        """Whether text is drawn at random, from the sample's seed."""
+        return self.temperature > 0
+
+
 def _pictures(messages: Sequence[Mapping[str, Any]], sample: Sample) -> dict[str, Image]:
-    parts = [part for message in messages for part in message["content"] if not isinstance(part, str)]
+    contents = [message["content"] for message in messages if not isinstance(message["content"], str)]
+    parts = [part for content in contents for part in content]
     found = {}
     for name in (part.get("image", "") for part in parts if part["type"] == "image"):
         image = sample.picture(name)

@@ -3,12 +3,18 @@
 Real stages that do something small and exact, not mocks; and `check_stage`, the contract that every stage keeps.
 """
 
+import asyncio
 import copy
+import hashlib
+import json
 import pickle
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
+from mmsynth.errors import SampleError
 from mmsynth.image import Image
+from mmsynth.models.chat import BatchChatModel, ChatModel, ModelSpec, Reply, Request, Usage
+from mmsynth.models.files import ModelInfo
 from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth.stage import Captioner, Filter, Renderer, Stage
 
@@ -45,6 +51,94 @@ class KeyFilter(Filter):
 
     def score_names(self) -> tuple[str, ...]:
         return ("length",)
+
+
+class EchoChatEngine:
+    """A chat engine that needs no model: `engine="mmsynth.testing:EchoChatEngine"`. It answers in batches."""
+
+    def check(self, spec: ModelSpec) -> None:
+        """Every model is there."""
+
+    def load(self, spec: ModelSpec, device: str) -> "EchoChat":
+        return EchoChat(spec.model)
+
+
+class EchoChat(BatchChatModel):
+    """Says what it was told last, and digits that depend on the whole conversation, its pictures, and on the seed if
+    text is drawn at random. Breaks on a request whose last text contains "break".
+    """
+
+    def __init__(self, model: str) -> None:
+        self.info = ModelInfo(model, "echo", "none")
+        #: how many requests were answered together, batch by batch
+        self.batch_sizes: list[int] = []
+
+    def assemble(self, requests: Sequence[Request]) -> list[Reply | Exception]:
+        return [echoed(request) for request in requests]
+
+    def answer(self, requests: Sequence[Request], assembled: list[Reply | Exception]) -> list[Reply | Exception]:
+        self.batch_sizes.append(len(requests))
+        return assembled
+
+
+class WaitingEchoChatEngine:
+    """A chat engine like a server: it answers what EchoChat would, each request by itself, after `wait_s`."""
+
+    wait_s: ClassVar[float] = 0.01
+
+    def check(self, spec: ModelSpec) -> None:
+        """Every model is there."""
+
+    def load(self, spec: ModelSpec, device: str) -> "WaitingEchoChat":
+        return WaitingEchoChat(spec.model, self.wait_s)
+
+
+class WaitingEchoChat(ChatModel):
+    """Answers each request by itself, after a while."""
+
+    def __init__(self, model: str, wait_s: float) -> None:
+        self.info, self._wait_s = ModelInfo(model, "echo", "none"), wait_s
+        #: requests so far, and the most that waited at one time
+        self.asked = self.most_at_once = 0
+        self._waiting = 0
+
+    async def chat(self, request: Request) -> Reply:
+        self.asked += 1
+        self._waiting += 1
+        self.most_at_once = max(self.most_at_once, self._waiting)
+        await asyncio.sleep(self._wait_s)
+        self._waiting -= 1
+        reply = echoed(request)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+
+def echoed(request: Request) -> Reply | Exception:
+    """What the chat models here answer. A token is a word."""
+    parts = [part for message in request.messages for part in message["content"]]
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    last = texts[-1] if texts else ""
+    if "break" in last:
+        return ValueError(f"was told to break: {last}")
+    try:
+        images = [request.images[part["image"]] for part in parts if part["type"] == "image"]
+        pictures = [hashlib.blake2b(image.pixels().tobytes()).hexdigest() for image in images]
+    except SampleError as error:
+        return error
+    drawn = request.seed if request.temperature > 0 else None
+    roles = [message["role"] for message in request.messages]
+    said = json.dumps([roles, texts, pictures, drawn]).encode()
+    digest = hashlib.blake2b(said, digest_size=4).hexdigest()
+    usage = Usage(sum(len(text.split()) for text in texts), 1)
+    if request.choices:
+        first = int(digest, 16) / 2**32
+        others = dict.fromkeys(request.choices[1:], (1 - first) / max(1, len(request.choices) - 1))
+        return Reply("", usage=usage, choice_probabilities={request.choices[0]: first, **others})
+    words = [digest, *last.split()]
+    written = words[: request.max_tokens]
+    finish = "stop" if len(written) == len(words) else "length"
+    return Reply(" ".join(written), finish, Usage(usage.prompt, len(written)))
 
 
 def plain_image(seed: int, size: int = 32) -> Image:

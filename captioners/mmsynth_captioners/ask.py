@@ -1,25 +1,23 @@
 """Visual question answering: questions put to a vision-language model, its answers kept as question-answer pairs.
 
-Knows which question goes with which answer. The wordings are `questions`' business, the models `generation`'s.
+Knows which question goes with which answer. The wordings are `questions`' business, how the model is asked ChatStage's.
 """
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self, get_args
+import asyncio
+from typing import Any, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
+from mmsynth.chat_stage import WritesText
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.seeds import seed_for
-from mmsynth_captioners.model_captioner import ModelCaptioner
+from mmsynth.stage import Captioner
 from mmsynth_captioners.questions import Kind, Question, draw
-
-if TYPE_CHECKING:
-    import PIL.Image
 
 _PER_IMAGE = 3
 
 
-class VisualQuestions(ModelCaptioner):
+class VisualQuestions(WritesText, Captioner):
     """Ask a vision-language model about each image, and add the question-answer pairs to `record["qa"]`.
 
     `questions` from the recipe are all asked of every image; otherwise `per_image` questions are drawn, from each
@@ -46,21 +44,20 @@ class VisualQuestions(ModelCaptioner):
             raise ValueError(f"per_image is {self.per_image}, but there are only {len(self.questions)} questions")
         return self
 
-    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
-        rows = [
-            (i, question, self._seed(sample, number))
-            for i, sample in enumerate(batch)
-            for number, question in enumerate(self._questions(sample))
-        ]
-        prompts = [self.generator.prompts.question(q.text, q.instruction) for _, q, _ in rows]
-        images, seeds = [prepared[i] for i, _, _ in rows], [seed for _, _, seed in rows]
-        # as many questions at a time as there are samples: a batch halved for want of memory is halved here too
-        answers = self.generator.generate(images, prompts, seeds, len(batch))
-        pairs: list[list[dict[str, Any]]] = [[] for _ in batch]
-        for (i, question, seed), prompt, answer in zip(rows, prompts, answers, strict=True):
-            if answer:
-                pairs[i].append(self._pair(question, answer, prompt, seed))
-        return [s.with_qa(own) if own else Dropped("no_answer", s) for s, own in zip(batch, pairs, strict=True)]
+    async def process_one(self, sample: Sample) -> Result:
+        # asked together, so that the questions of a batch's samples are batches on the device
+        pairs = await asyncio.gather(
+            *(self._answered(question, sample, number) for number, question in enumerate(self._questions(sample)))
+        )
+        given = [pair for pair in pairs if pair is not None]
+        return sample.with_qa(given) if given else Dropped("no_answer", sample)
+
+    async def _answered(self, question: Question, sample: Sample, number: int) -> dict[str, Any] | None:
+        """The pair, or None where the model says nothing."""
+        prompt = self.chat_model.question_prompt(question.text, question.instruction)
+        seed = self._seed(sample, number)
+        reply = await self.ask(prompt, sample, images=[""], seed=seed)
+        return self._pair(question, reply.text, prompt, seed) if reply.text else None
 
     def _questions(self, sample: Sample) -> list[Question]:
         rng = self.rng_of(sample)

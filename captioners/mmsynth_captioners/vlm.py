@@ -1,21 +1,16 @@
-"""Captions by a vision-language model: any image-text-to-text model of transformers.
+"""Captions by a vision-language model.
 
-Knows what becomes of the text. The models are `generation`'s and `prompting`'s business.
+Knows what becomes of the text. How the model is asked is ChatStage's business, how it answers its engine's.
 """
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from mmsynth.chat_stage import WritesText
 from mmsynth.sample import Dropped, Result, Sample
-from mmsynth_captioners.model_captioner import ModelCaptioner
-
-if TYPE_CHECKING:
-    import PIL.Image
+from mmsynth.stage import Captioner
 
 
-class VisionLanguageCaptioner(ModelCaptioner):
+class VisionLanguageCaptioner(WritesText, Captioner):
     """Write a caption for each image with a vision-language model; drop samples whose caption comes out empty.
 
     `model` is a chat model (SmolVLM, Qwen-VL, LLaVA, Gemma) or a plain captioner (BLIP, GIT, PaliGemma). Without
@@ -25,14 +20,10 @@ class VisionLanguageCaptioner(ModelCaptioner):
 
     prompt: str | None = Field(None, description="what the model is told; plain captioners continue it")
 
-    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
-        prompt = self.generator.prompts.caption() if self.prompt is None else self.prompt
-        seeds = [self.seed_of(sample) for sample in batch]
-        captions = self.generator.generate(prepared, [prompt] * len(batch), seeds, len(batch))
-        return [self._captioned(s, text, prompt) for s, text in zip(batch, captions, strict=True)]
-
-    def _captioned(self, sample: Sample, text: str, prompt: str | None) -> Result:
-        if not text:
+    async def process_one(self, sample: Sample) -> Result:
+        prompt = self.chat_model.caption_prompt() if self.prompt is None else self.prompt
+        reply = await self.ask(prompt, sample, images=[""])
+        if not reply.text:
             return Dropped("empty_caption", sample)
         seed = self.seed_of(sample) if self.samples else None
-        return sample.with_caption(text, model=self.model, prompt=prompt, seed=seed, stage=self.step_name)
+        return sample.with_caption(reply.text, model=self.model, prompt=prompt, seed=seed, stage=self.step_name)

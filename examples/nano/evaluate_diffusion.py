@@ -22,11 +22,10 @@ import torch
 import mmsynth as mm
 from examples.nano import clip_model
 from examples.nano.evaluate_clip import encode_pictures, encode_texts, model_folder
-from examples.nano.evaluate_vlm import DETAILED, say, shares
+from examples.nano.evaluate_vlm import DETAILED, load, say, shares
 from examples.nano.scene_pairs import read_scenes
 from mmsynth.facts import Facts
 from mmsynth.shards.contact_sheet import write_contact_sheet
-from mmsynth_captioners.vlm import VisionLanguageCaptioner
 from mmsynth_renderers.diffusion import NANO_GUIDANCE, NANO_STEPS
 from mmsynth_renderers.scenes import judge, pixels
 
@@ -107,9 +106,7 @@ def true_of_pixels(pictures: torch.Tensor, records: list[dict[str, Any]]) -> dic
 
 
 def seen_by_vlm(model: str, pictures: torch.Tensor, records: list[dict[str, Any]]) -> dict[str, float]:
-    stage = VisionLanguageCaptioner(model=model)
-    stage.setup("cuda" if torch.cuda.is_available() else "cpu")
-    texts = say(stage.generator, _pil(pictures), [DETAILED] * len(records), 64)
+    texts = say(load(model), _pil(pictures), [DETAILED] * len(records), 64)
     facts = [Facts.model_validate(record["facts"]) for record in records]
     return shares(
         verdict for text, true in zip(texts, facts, strict=True) for verdict in judge.stated(judge.read(text), true)

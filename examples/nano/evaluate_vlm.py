@@ -5,7 +5,7 @@
 `caption_…`: the share of the statements of one sort that are true of the scene. `states_…`: the share of the scene's
 facts that a caption asked for in detail states. `answer_…`: the share of right answers to the facts captioner's
 questions, by kind. `one_of_4` and `best_of_4`: the share of true statements in captions drawn at a temperature, and in
-the best of four by CLIP score. Everything through the `vlm` stage's own loading and generating.
+the best of four by CLIP score. Everything through the engine that the `vlm` stage has.
 """
 
 import argparse
@@ -23,9 +23,11 @@ import torch
 import mmsynth as mm
 from examples.nano.scene_pairs import read_scenes
 from mmsynth.facts import Facts
-from mmsynth.models.chat.generation import TextGenerator
-from mmsynth.models.chat.prompting import CAPTION_PROMPT
-from mmsynth_captioners.vlm import VisionLanguageCaptioner
+from mmsynth.image import Image
+from mmsynth.models import resolve_device
+from mmsynth.models.chat import ModelSpec, Request
+from mmsynth.models.chat.base import CAPTION_PROMPT
+from mmsynth.models.chat.transformers_engine import TransformersChat, TransformersEngine
 from mmsynth_renderers.scenes import judge
 
 #: at which captions differ enough for the best of several to be better
@@ -53,14 +55,13 @@ def main() -> None:
 def evaluate(
     model: str, pixels: torch.Tensor, records: list[dict[str, Any]], batch: int, show: int = 0
 ) -> dict[str, float]:
-    stage = VisionLanguageCaptioner(model=model)
-    stage.setup("cuda" if torch.cuda.is_available() else "cpu")
+    chat = load(model)
     images = [PIL.Image.fromarray(picture) for picture in pixels.permute(0, 2, 3, 1).numpy()]
     scenes = [Facts.model_validate(record["facts"]) for record in records]
     started = time.monotonic()
-    captions = say(stage.generator, images, [CAPTION_PROMPT] * len(images), batch)
+    captions = say(chat, images, [CAPTION_PROMPT] * len(images), batch)
     rate = len(images) / (time.monotonic() - started)
-    detailed = say(stage.generator, images, [DETAILED] * len(images), batch)
+    detailed = say(chat, images, [DETAILED] * len(images), batch)
     for facts, caption, more in list(zip(scenes, captions, detailed, strict=True))[:show]:
         print(
             f"{[(g.count, g.size, g.colour, g.kind) for g in facts.objects]}, {facts.background}\n  {caption}\n  {more}"
@@ -68,7 +69,7 @@ def evaluate(
     said = [(judge.read(text), facts) for text, facts in zip(captions + detailed, scenes * 2, strict=True)]
     true = shares(verdict for text, facts in said for verdict in judge.statements(text, facts))
     whole = shares(verdict for text, facts in said[len(scenes) :] for verdict in judge.stated(text, facts))
-    answers = _answers(stage.generator, images, records, scenes, batch)
+    answers = _answers(chat, images, records, scenes, batch)
     figures = {f"caption_{sort}": share for sort, share in true.items()}
     figures |= {f"states_{sort}": share for sort, share in whole.items()}
     figures |= {f"answer_{kind}": share for kind, share in answers.items()}
@@ -91,22 +92,41 @@ def sampled(model: str, n: int, candidates: int) -> float:
 
 
 def _answers(
-    generator: TextGenerator,
+    chat: TransformersChat,
     images: list[PIL.Image.Image],
     records: list[dict[str, Any]],
     scenes: list[Facts],
     batch: int,
 ) -> dict[str, float]:
     asked = [(i, pair) for i, record in enumerate(records) for pair in record["qa"]]
-    answers = say(generator, [images[i] for i, _ in asked], [pair["question"] for _, pair in asked], batch)
+    answers = say(chat, [images[i] for i, _ in asked], [pair["question"] for _, pair in asked], batch)
     return shares(
         (pair["kind"], judge.is_right(pair["kind"], pair["question"], answer, pair["answer"], scenes[i]))
         for (i, pair), answer in zip(asked, answers, strict=True)
     )
 
 
-def say(generator: TextGenerator, images: list[PIL.Image.Image], prompts: list[str], batch: int) -> list[str]:
-    return generator.generate(images, prompts, [0] * len(images), batch)
+def load(model: str) -> TransformersChat:
+    return TransformersEngine().load(ModelSpec(model), resolve_device())
+
+
+def say(chat: TransformersChat, images: list[PIL.Image.Image], prompts: list[str], batch: int) -> list[str]:
+    """What the model says to each prompt about its image, the likeliest tokens."""
+    requests = [
+        Request(
+            [{"role": "user", "content": [{"type": "image", "image": ""}, {"type": "text", "text": prompt}]}],
+            {"": Image.from_pixels(image)},
+        )
+        for image, prompt in zip(images, prompts, strict=True)
+    ]
+    texts = []
+    for start in range(0, len(requests), batch):
+        some = requests[start : start + batch]
+        for reply in chat.answer(some, chat.assemble(some)):
+            if isinstance(reply, Exception):
+                raise reply
+            texts.append(reply.text)
+    return texts
 
 
 def shares(verdicts: Iterable[tuple[str, bool]]) -> dict[str, float]:

@@ -19,7 +19,7 @@ from examples.nano import vlm_model
 from examples.nano.fact_heads import cells_of
 from examples.nano.scene_pairs import normalised
 from mmsynth.facts import Facts
-from mmsynth.models.chat.prompting import CAPTION_PROMPT
+from mmsynth.models.chat.base import CAPTION_PROMPT
 from mmsynth_renderers.scenes import COLOURS
 from mmsynth_renderers.scenes.shapes import KINDS
 from mmsynth_renderers.scenes.vocabulary import NUMBERS, OPPOSITES

@@ -162,7 +162,8 @@ class LockstepRunner:
     ) -> "Sequence[Reply | Exception] | Exception":
         """The replies, or what was raised instead. Raises errors that are no request's."""
         try:
-            inputs = self.model.assemble(requests) if assembled is None else assembled.result()
+            # in a thread of the pool, whose patience ends when `timeout_s` does
+            inputs = (assembled or self._pool.submit(self.model.assemble, requests)).result()
             replies = on_device(self._device, self.model.answer, requests, inputs)
         except MMSynthError as error:
             if not isinstance(error, SampleError):

@@ -62,6 +62,8 @@ class TimeLimit:
     def __init__(self, limit_s: float | None) -> None:
         self._limit_s = limit_s
         self._timeout: asyncio.Timeout | None = None
+        #: what it waits for: several things, where a sample asks them at once
+        self._waits = 0
 
     async def hold(self, work: Coroutine[Any, Any, None]) -> bool:
         """Await `work`; False if it took too long and was cancelled."""
@@ -70,17 +72,24 @@ class TimeLimit:
                 await work
         except TimeoutError:
             return False
+        finally:
+            self._timeout = None  # what a sample asked and did not wait for may end later
         return True
 
     async def stopped_for(self, wait: Callable[[], Coroutine[Any, Any, Reply]]) -> Reply:
         """Await what is not the sample's own time."""
-        if self._timeout is None or self._limit_s is None:
-            return await wait()
-        self._timeout.reschedule(None)
+        self._waits += 1
+        self._set(None)
         try:
             return await wait()
         finally:
-            self._timeout.reschedule(asyncio.get_running_loop().time() + self._limit_s)
+            self._waits -= 1
+            if not self._waits:
+                self._set(self._limit_s)
+
+    def _set(self, left_s: float | None) -> None:
+        if self._timeout is not None and self._limit_s is not None:
+            self._timeout.reschedule(None if left_s is None else asyncio.get_running_loop().time() + left_s)
 
 
 def late(limit_s: float | None) -> TimeoutError:

@@ -6,9 +6,9 @@ import torch
 import transformers as tf
 from pydantic import ValidationError
 
-from mmsynth.errors import SampleError
-from mmsynth.sample import Dropped, Sample
-from mmsynth.testing import check_stage
+from mmsynth.image import Image
+from mmsynth.sample import Dropped, Failed, Sample
+from mmsynth.testing import check_stage, run_stage
 from mmsynth_captioners.ask import VisualQuestions
 from mmsynth_captioners.questions import KINDS, Kind, draw
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
@@ -24,8 +24,13 @@ def asker(folder, **parameters):
     return stage
 
 
+def results_of(stage, samples):
+    """One result for each sample, as the engine gets it."""
+    return [result for (result,) in run_stage(stage, samples)]
+
+
 def answers(stage, samples):
-    return [[pair["answer"] for pair in result.record["qa"]] for result in stage.process(samples)]
+    return [[pair["answer"] for pair in result.record["qa"]] for result in results_of(stage, samples)]
 
 
 @pytest.mark.parametrize("name", ["idefics3", "llava", "blip"])
@@ -35,7 +40,7 @@ def test_each_answer_is_the_one_the_model_gives_to_that_question_about_that_imag
     for number, question in enumerate((COLOUR, COUNT)):
         told = VisionLanguageCaptioner(model=checkpoint(name), dtype="float32", max_new_tokens=8, prompt=question)
         told.setup("cpu")
-        assert [own[number] for own in written] == [told.process([s])[0].caption for s in pictures]
+        assert [own[number] for own in written] == [results_of(told, [s])[0].caption for s in pictures]
 
 
 def test_blips_answering_model_is_loaded_as_what_it_is(checkpoint, pictures):
@@ -57,7 +62,7 @@ def test_the_contract_of_stages(name, checkpoint, pictures):
 
 def test_a_pair_says_how_it_came_about(checkpoint, pictures):
     folder = checkpoint("qwen2_vl")
-    (result,) = asker(folder, kinds=["yes_no"], per_image=1).process(pictures[:1])
+    (result,) = results_of(asker(folder, kinds=["yes_no"], per_image=1), pictures[:1])
     (pair,) = result.record["qa"]
     assert pair["question"] in KINDS["yes_no"][1]
     assert pair == {
@@ -68,18 +73,18 @@ def test_a_pair_says_how_it_came_about(checkpoint, pictures):
         "prompt": f"{pair['question']} Answer yes or no.",
         "stage": "caption:ask",
     }
-    (result,) = asker(folder, questions=[COUNT]).process(pictures[:1])
+    (result,) = results_of(asker(folder, questions=[COUNT]), pictures[:1])
     assert (result.record["qa"][0]["kind"], result.record["qa"][0]["prompt"]) == ("given", COUNT)
 
 
 def test_paligemma_is_asked_in_its_own_form(checkpoint, pictures):
-    (result,) = asker(checkpoint("paligemma"), questions=[COLOUR]).process(pictures[:1])
+    (result,) = results_of(asker(checkpoint("paligemma"), questions=[COLOUR]), pictures[:1])
     assert result.record["qa"][0]["prompt"] == f"answer en {COLOUR}"
 
 
 def test_earlier_pairs_and_the_caption_stay(checkpoint, pictures):
     before = Sample("seen", image=pictures[0].image, caption="a cat").with_qa([{"question": "?", "answer": "!"}])
-    (result,) = asker(checkpoint("blip_vqa"), questions=[COLOUR]).process([before])
+    (result,) = results_of(asker(checkpoint("blip_vqa"), questions=[COLOUR]), [before])
     assert result.caption == "a cat"
     assert [pair["question"] for pair in result.record["qa"]] == ["?", COLOUR]
 
@@ -89,7 +94,7 @@ def test_sampled_answers_depend_on_sample_and_question_and_not_on_the_batch(chec
     together = answers(stage, pictures)
     assert [answers(stage, [s])[0] for s in pictures[:4]] == together[:4]
     assert any(own[0] != own[1] for own in together), "one question asked twice has two draws"
-    pair = stage.process(pictures[:1])[0].record["qa"][0]
+    pair = results_of(stage, pictures[:1])[0].record["qa"][0]
     assert isinstance(pair["seed"], int)
     torch.manual_seed(3)
     assert answers(stage, pictures[:1]) == together[:1]
@@ -97,14 +102,14 @@ def test_sampled_answers_depend_on_sample_and_question_and_not_on_the_batch(chec
 
 def test_built_in_questions_are_drawn_from_each_samples_own_seed(checkpoint, pictures):
     stage = asker(checkpoint("blip_vqa"), per_image=4)
-    asked = [[p["question"] for p in r.record["qa"]] for r in stage.process(pictures)]
+    asked = [[p["question"] for p in r.record["qa"]] for r in results_of(stage, pictures)]
     assert len({tuple(own) for own in asked}) > 8
     assert all(len(set(own)) == 4 for own in asked), "four different questions each"
-    assert [[p["question"] for p in stage.process([s])[0].record["qa"]] for s in pictures[:3]] == asked[:3]
+    assert [[p["question"] for p in results_of(stage, [s])[0].record["qa"]] for s in pictures[:3]] == asked[:3]
 
 
 def test_per_image_draws_that_many_of_the_given_questions(checkpoint, pictures):
-    results = asker(checkpoint("blip_vqa"), questions=[COLOUR, COUNT], per_image=1).process(pictures)
+    results = results_of(asker(checkpoint("blip_vqa"), questions=[COLOUR, COUNT], per_image=1), pictures)
     assert {p["question"] for r in results for p in r.record["qa"]} == {COLOUR, COUNT}
     assert all(len(r.record["qa"]) == 1 for r in results)
 
@@ -125,15 +130,29 @@ def test_every_kind_has_several_wordings():
 
 def test_a_sample_without_an_answer_is_dropped(checkpoint, pictures):
     stage = asker(checkpoint("blip_vqa"), questions=[COLOUR])
-    decoder = stage.generator.model.text_decoder.cls.predictions
+    decoder = stage.chat_model.model.text_decoder.cls.predictions
     for bias in {decoder.bias, decoder.decoder.bias}:
         bias.data[2] = 1e4  # the stop token wins at once
-    assert stage.process(pictures[:2]) == [Dropped("no_answer", sample) for sample in pictures[:2]]
+    results = results_of(stage, pictures[:2])
+    assert all(isinstance(result, Dropped) and result.reason == "no_answer" for result in results)
 
 
-def test_a_sample_without_an_image_fails_by_itself():
-    with pytest.raises(SampleError, match="no_image"):
-        VisualQuestions(model="nano").prepare(Sample("blank"))
+def test_a_broken_picture_fails_its_own_sample_alone_whatever_is_asked_of_it(checkpoint, pictures):
+    stage = asker(checkpoint("llava"), questions=[COLOUR, COUNT])
+    broken = Sample("broken", image=Image(pictures[0].image.data[:-2000]))
+    first, failed, last = results_of(stage, [pictures[0], broken, pictures[1]])
+    assert isinstance(failed, Failed)
+    assert failed.reason == "image_truncated"
+    assert [[pair["answer"] for pair in kept.record["qa"]] for kept in (first, last)] == answers(stage, pictures[:2])
+    (blank,) = results_of(stage, [Sample("blank")])
+    assert blank.reason == "no_image"
+
+
+def test_all_questions_of_a_batch_are_asked_together(pictures):
+    stage = VisualQuestions(engine="mmsynth.testing:EchoChatEngine", questions=[COLOUR, COUNT], batch_size=4)
+    stage.setup("cpu")
+    results_of(stage, pictures[:8])
+    assert stage.chat_model.batch_sizes == [4, 4, 4, 4], "two questions of two samples make a batch of four"
 
 
 def test_parameters_that_cannot_be_right_are_refused():

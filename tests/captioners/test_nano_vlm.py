@@ -9,6 +9,7 @@ import pytest
 import mmsynth as mm
 from mmsynth.facts import Facts
 from mmsynth.sample import Sample
+from mmsynth.testing import run_stage
 from mmsynth_captioners.ask import VisualQuestions
 from mmsynth_captioners.facts.questions import write_questions
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
@@ -37,7 +38,7 @@ def captions(scenes: list[Sample], **parameters: object) -> list[tuple[str, Samp
     stage = VisionLanguageCaptioner(**parameters)
     stage.check()
     stage.setup("cpu")
-    results = stage.process(scenes)
+    results = [result for (result,) in run_stage(stage, scenes)]
     assert all(isinstance(result, Sample) for result in results)
     return [
         (result.caption or "", sample)
@@ -72,7 +73,7 @@ def test_answers_are_mostly_right(scenes: list[Sample]) -> None:
         facts = facts_of(sample)
         pairs = write_questions(facts, random.Random(number), 4)
         asked = stage.model_copy(update={"questions": [pair["question"] for pair in pairs]})
-        [answered] = asked.process([sample])
+        [[answered]] = run_stage(asked, [sample])
         assert isinstance(answered, Sample)
         given = {pair["question"]: pair["answer"] for pair in answered.record["qa"]}
         right += [judge.is_right(p["kind"], p["question"], given[p["question"]], p["answer"], facts) for p in pairs]

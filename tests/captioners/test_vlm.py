@@ -9,11 +9,10 @@ import torch
 import transformers as tf
 from pydantic import ValidationError
 
-import mmsynth as mm
-from mmsynth.errors import ModelError, SampleError
+from mmsynth.errors import ModelError
 from mmsynth.image import Image
 from mmsynth.sample import Dropped, Sample
-from mmsynth.testing import check_stage
+from mmsynth.testing import check_stage, run_stage
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
 from tests.captioners.checkpoints import CHAT_MODELS, PLAIN_MODELS
 
@@ -31,8 +30,13 @@ def captioner(folder, **parameters):
     return stage
 
 
+def results_of(stage, samples):
+    """One result for each sample, as the engine gets it."""
+    return [result for (result,) in run_stage(stage, samples)]
+
+
 def captions(stage, samples):
-    return [result.caption for result in stage.process(samples)]
+    return [result.caption for result in results_of(stage, samples)]
 
 
 @cache
@@ -77,14 +81,14 @@ def test_a_chat_models_caption_in_a_batch_of_16_sizes_is_the_one_of_plain_genera
 @pytest.mark.parametrize("name", ["blip", "git", "blip2"])
 def test_a_plain_models_caption_in_a_batch_of_16_sizes_is_the_one_of_plain_generate(name, checkpoint, pictures):
     stage = captioner(checkpoint(name))
-    results = stage.process(pictures)
+    results = results_of(stage, pictures)
     assert len({r.caption for r in results}) >= 8
     assert [r.caption for r in results[::3]] == [plain_caption(checkpoint(name), s) for s in pictures[::3]]
     assert "prompt" not in results[0].record["captions"][-1], "they get no prompt unless one is set"
 
 
 def test_paligemma_gets_its_caption_prefix(checkpoint, pictures):
-    results = captioner(checkpoint("paligemma")).process(pictures)
+    results = results_of(captioner(checkpoint("paligemma")), pictures)
     assert results[0].record["captions"][-1]["prompt"] == "caption en"
     expected = [plain_caption(checkpoint("paligemma"), s, "<image>caption en") for s in pictures[::5]]
     assert [f"caption en {r.caption}" for r in results[::5]] == expected
@@ -93,7 +97,7 @@ def test_paligemma_gets_its_caption_prefix(checkpoint, pictures):
 def test_a_base_model_without_a_chat_template_continues_the_prompt_after_the_image(checkpoint, tmp_path, pictures):
     folder = Path(shutil.copytree(checkpoint("idefics3"), tmp_path / "base"))
     (folder / "chat_template.jinja").unlink()
-    results = captioner(str(folder), prompt="a photo of").process(pictures)
+    results = results_of(captioner(str(folder), prompt="a photo of"), pictures)
     assert len({r.caption for r in results}) > 10
     expected = [plain_caption(str(folder), s, "<image> a photo of") for s in pictures[::5]]
     assert [f"a photo of {r.caption}" for r in results[::5]] == expected
@@ -122,7 +126,7 @@ def test_git_goes_on_from_the_prompt_and_not_from_its_end_token(checkpoint, pict
 
 @pytest.mark.parametrize("name", [*CHAT_MODELS, *PLAIN_MODELS])
 def test_nothing_after_the_stop_token_and_no_special_token_is_kept(name, checkpoint, pictures):
-    results = captioner(checkpoint(name), max_new_tokens=16, prompt=PROMPT).process(pictures)
+    results = results_of(captioner(checkpoint(name), max_new_tokens=16, prompt=PROMPT), pictures)
     written = [result.caption for result in results if isinstance(result, Sample)]
     assert len(written) > 8
     tokenizer = loaded(checkpoint(name))[0].tokenizer
@@ -144,7 +148,7 @@ def test_a_stop_token_that_is_an_ordinary_word_is_trimmed_too(checkpoint, tmp_pa
     settings["eos_token_id"] = [2, loaded(checkpoint("llava"))[0].tokenizer.convert_tokens_to_ids(stop)]
     (folder / "generation_config.json").write_text(json.dumps(settings))
     expected = [" ".join(itertools.takewhile(lambda word: word != stop, text.split())) for text in usual]
-    assert [getattr(result, "caption", "") for result in captioner(str(folder)).process(pictures)] == expected
+    assert [getattr(result, "caption", "") for result in results_of(captioner(str(folder)), pictures)] == expected
 
 
 @pytest.mark.parametrize("name", ["idefics3", "blip"])
@@ -176,7 +180,7 @@ def test_top_k_of_one_is_greedy_at_any_temperature(checkpoint, pictures):
 def test_a_caption_says_what_wrote_it(checkpoint, pictures):
     folder = checkpoint("idefics3")
     greedy, sampled = captioner(folder, prompt=PROMPT), captioner(folder, prompt=PROMPT, temperature=1)
-    entry = greedy.process(pictures[:1])[0].record["captions"][-1]
+    entry = results_of(greedy, pictures[:1])[0].record["captions"][-1]
     assert entry == {
         "text": entry["text"],
         "origin": "synthetic",
@@ -184,7 +188,7 @@ def test_a_caption_says_what_wrote_it(checkpoint, pictures):
         "prompt": PROMPT,
         "stage": "caption:vlm",
     }
-    assert sampled.process(pictures[:1])[0].record["captions"][-1]["seed"] == sampled.seed(pictures[0])
+    assert results_of(sampled, pictures[:1])[0].record["captions"][-1]["seed"] == sampled.seed_of(pictures[0])
     (info,) = greedy.models
     assert (info.id, info.dtype) == (folder, "float32")
     assert info.revision.startswith("files-")
@@ -200,17 +204,17 @@ def test_a_system_prompt_reaches_chat_models_and_is_refused_for_plain_ones(check
 
 def test_models_run_in_the_dtype_they_are_asked_for(checkpoint, pictures):
     stage = captioner(checkpoint("qwen2_vl"), dtype="bfloat16")
-    assert {weight.dtype for weight in stage.generator.model.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in stage.chat_model.model.parameters()} == {torch.bfloat16}
     assert all(captions(stage, pictures[:3]))
     assert stage.models[0].dtype == "bfloat16"
 
 
 def test_a_sample_without_an_image_fails_by_itself(checkpoint, pictures):
     stage = captioner(checkpoint("blip"))
-    with pytest.raises(SampleError, match="no_image"):
-        stage.prepare(Sample("blank"))
-    with pytest.raises(mm.errors.ImageError):
-        stage.prepare(Sample("broken", image=Image(b"not an image")))
+    odd = [Sample("blank"), pictures[0], Sample("broken", image=Image(b"not an image"))]
+    blank, whole, broken = results_of(stage, odd)
+    assert (blank.reason, broken.reason) == ("no_image", "image_unreadable")
+    assert whole.caption == captions(stage, pictures[:1])[0]
 
 
 def test_an_empty_caption_drops_the_sample(checkpoint, tmp_path, pictures):
@@ -219,8 +223,9 @@ def test_an_empty_caption_drops_the_sample(checkpoint, tmp_path, pictures):
     weights.text_decoder.cls.predictions.decoder.bias.data[2] = 1e4  # the stop token wins at once
     weights.text_decoder.cls.predictions.bias.data[2] = 1e4
     weights.save_pretrained(folder)
-    results = captioner(str(folder)).process(pictures[:3])
-    assert results == [Dropped("empty_caption", sample) for sample in pictures[:3]]
+    results = results_of(captioner(str(folder)), pictures[:3])
+    assert all(isinstance(result, Dropped) and result.reason == "empty_caption" for result in results)
+    assert [result.sample.key for result in results] == [sample.key for sample in pictures[:3]]
 
 
 def test_a_model_that_cannot_be_had_is_one_clear_error_before_any_work(monkeypatch):

@@ -11,9 +11,9 @@ import transformers as tf
 from pydantic import ValidationError
 
 import mmsynth as mm
-from mmsynth.errors import ModelError, SampleError
-from mmsynth.sample import Dropped, Sample
-from mmsynth.testing import check_stage
+from mmsynth.errors import ModelError
+from mmsynth.sample import Dropped, Failed, Result, Sample
+from mmsynth.testing import check_stage, run_stage
 from mmsynth_filters.grounding import Grounding
 from tests.captioners.checkpoints import teach_answers
 
@@ -47,8 +47,13 @@ def stage(folder: str, **parameters: Any) -> Grounding:
     return made
 
 
+def results_of(made: Grounding, batch: list[Sample]) -> list[Result]:
+    """One result for each sample, as the engine gets it."""
+    return [result for (result,) in run_stage(made, batch)]
+
+
 def scores(made: Grounding, batch: list[Sample]) -> list[float]:
-    results = made.process(batch)
+    results = results_of(made, batch)
     assert all(isinstance(result, Sample) for result in results), results
     return [result.record["scores"]["grounding"] for result in results if isinstance(result, Sample)]
 
@@ -98,7 +103,7 @@ def test_what_nano_vlm_sees_passes_and_what_it_does_not_see_is_dropped() -> None
     judge = Grounding(min=0.5, question="Is there {caption}?", dtype="float32")
     judge.check()
     judge.setup("cpu")
-    kept = [sum(isinstance(result, Sample) for result in judge.process(batch)) for batch in (true, false)]
+    kept = [sum(isinstance(result, Sample) for result in results_of(judge, batch)) for batch in (true, false)]
     assert kept[0] >= 22
     assert kept[1] <= 2
 
@@ -108,7 +113,7 @@ def test_a_bound_drops_what_is_below_and_keeps_its_score(
 ) -> None:
     found = scores(stage(answering("idefics3")), captioned)
     bound = sorted(found)[3]
-    results = stage(answering("idefics3"), min=bound - 1e-5).process(captioned)
+    results = results_of(stage(answering("idefics3"), min=bound - 1e-5), captioned)
     assert [getattr(result, "reason", None) for result in results] == [
         "grounding_below_min" if value < bound else None for value in found
     ]
@@ -118,7 +123,7 @@ def test_a_bound_drops_what_is_below_and_keeps_its_score(
 
 def test_another_question_and_name(answering: Callable[[str], str], captioned: list[Sample]) -> None:
     made = stage(answering("idefics3"), question="ba {caption} de", name="yes")
-    (result,) = made.process(captioned[:1])
+    (result,) = results_of(made, captioned[:1])
     assert isinstance(result, Sample)
     assert made.score_names() == ("yes",)
     assert result.record["scores"]["yes"] != scores(stage(answering("idefics3")), captioned[:1])[0]
@@ -128,10 +133,9 @@ def test_without_a_caption_it_is_dropped_and_without_an_image_it_fails(
     answering: Callable[[str], str], captioned: list[Sample]
 ) -> None:
     made = stage(answering("idefics3"))
-    (result,) = made.process([Sample("k", captioned[0].image)])
-    assert getattr(result, "reason", None) == "no_caption"
-    with pytest.raises(SampleError, match="no_image"):
-        made.prepare(Sample("k", caption="a dog"))
+    results = results_of(made, [Sample("k", captioned[0].image), Sample("l", caption="a dog")])
+    assert [getattr(result, "reason", None) for result in results] == ["no_caption", "no_image"]
+    assert isinstance(results[1], Failed)
 
 
 def test_a_score_that_is_no_number_is_no_score(captioned: list[Sample]) -> None:
@@ -150,6 +154,7 @@ def test_a_model_without_words_for_yes_and_no_is_refused(checkpoint: Callable[[s
         ({"min": 1.5}, "less than or equal to 1"),
         ({"question": "Is it true?"}, "one {caption}"),
         ({"name": "Yes!"}, "pattern"),
+        ({"temperature": 0.5}, "Extra inputs"),
         ({"revision": "main"}, "revision goes with a hub model"),
     ],
 )

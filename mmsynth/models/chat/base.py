@@ -96,6 +96,9 @@ class ChatModel(ABC):
         """How to put a question; `instruction` says in which form to answer."""
         return f"{question} {instruction}".strip()
 
+    def check_choices(self, choices: Sequence[str]) -> None:  # noqa: B027 - most models need nothing for it
+        """Raise ModelError if requests with these `choices` cannot be answered, whatever they ask."""
+
 
 class BatchChatModel(ChatModel):
     """A model in this process. Its requests are gathered over the samples of a batch and answered together."""
@@ -105,18 +108,24 @@ class BatchChatModel(ChatModel):
         """The model's inputs for these requests, made in a thread while the device is at others."""
 
     @abstractmethod
-    def answer(self, requests: Sequence[Request], assembled: Any) -> list[Reply]:
-        """The replies, in order, each as if asked alone. The only method that touches the device."""
+    def answer(self, requests: Sequence[Request], assembled: Any) -> Sequence[Reply | Exception]:
+        """The replies, in order, each as if asked alone. The only method that touches the device.
+
+        An exception in the place of a reply is raised where that reply is awaited, and hurts no neighbour.
+        """
 
     async def chat(self, request: Request) -> Reply:
         collector = _collector.get()
         if collector is not None:
             return await collector.ask(request)
-        return self.answer([request], self.assemble([request]))[0]
+        reply = self.answer([request], self.assemble([request]))[0]
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
 
 class ChatEngine(Protocol):
-    """How models are found and run: one class for each entry point in `mmsynth.chat_engines`, built without arguments."""
+    """How models are found and run: a class for each entry point in `mmsynth.chat_engines`, built without arguments."""
 
     def check(self, spec: ModelSpec) -> None:
         """Raise ModelError or PluginError before any work is done if the model is not there. Loads nothing."""

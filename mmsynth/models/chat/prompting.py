@@ -1,17 +1,18 @@
-"""From images and prompts to a model's inputs: chat models through their template, plain ones through their processor.
+"""From conversations to a model's inputs: chat models through their template, plain ones through their processor.
 
 Knows how each family wants its prompt written and its batch padded. Does not know how text is generated.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mmsynth.errors import ModelError
+from mmsynth.errors import SampleError
+from mmsynth.models.chat.base import CAPTION_PROMPT
+from mmsynth.models.chat.checkpoints import Checkpoint, first_line
 
 if TYPE_CHECKING:
     import PIL.Image
-
-CAPTION_PROMPT = "Describe this image in one sentence."
 
 #: plain models that caption only when asked; the others (BLIP, GIT, BLIP-2) caption what they see without a prompt
 _PLAIN_CAPTION = {
@@ -25,9 +26,23 @@ _PLAIN_QUESTION = {"paligemma": "answer en {question}", "blip-2": "Question: {qu
 #: processors that put the image's place into the text themselves
 _PLACES_IMAGE_ITSELF = {"blip-2", "instructblip", "kosmos-2", "florence2"}
 
+Messages = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A conversation, written as the model reads it. Only rows with the same `batch_key` may share a batch."""
+
+    text: str | None
+    pictures: tuple["PIL.Image.Image", ...] = ()
+    batch_key: int = 0
+
 
 class Prompts(Protocol):
     """How one model is prompted."""
+
+    #: whether it takes conversations
+    is_chat: bool
 
     def caption(self) -> str | None:
         """The prompt for a caption when the recipe gives none. None: the model wants no prompt."""
@@ -35,37 +50,35 @@ class Prompts(Protocol):
     def question(self, question: str, instruction: str) -> str:
         """The prompt for a question; `instruction` says in which form to answer."""
 
-    def batch_key(self, prompt: str | None) -> int:
-        """Only rows with the same key may share a batch."""
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
+        """The conversation as the model reads it, its pictures in order. Raises SampleError if it takes none such."""
 
-    def inputs(self, images: Sequence["PIL.Image.Image"], prompts: Sequence[str | None]) -> Any:
-        """The model's inputs, one row for each image and prompt."""
+    def inputs(self, rows: Sequence[Row]) -> Any:
+        """The model's inputs for rows of one batch."""
 
 
-def prompts_for(processor: Any, model_type: str, system: str | None) -> Prompts:
-    """Chat prompts where the processor has a chat template, else plain ones."""
-    template = chat_template(processor)
+def prompts_for(loaded: Checkpoint) -> Prompts:
+    """Chat prompts where there is a chat template, else plain ones."""
+    if loaded.processor is None:
+        return TextPrompts(loaded.tokenizer, _template_of(loaded.tokenizer))
+    template = _image_template(loaded.processor)
     if template is not None:
-        return ChatPrompts(processor, template, system)
-    if system is not None:
-        raise ModelError("system is for chat models, and this model has no chat template: leave system out")
-    return PlainPrompts(processor, model_type)
+        return ChatPrompts(loaded.processor, template)
+    return PlainPrompts(loaded.processor, loaded.model_type)
 
 
-def chat_template(processor: Any) -> str | None:
-    """The chat template of a processor, or of its tokenizer if that one has a place for images."""
-    template = getattr(processor, "chat_template", None)
-    if template is None:
-        template = getattr(getattr(processor, "tokenizer", None), "chat_template", None)
-        template = template if "image" in str(template) else None
-    return template.get("default") if isinstance(template, dict) else template
+def picture_names(messages: Messages) -> list[str]:
+    """The names of the pictures that a conversation shows, in order."""
+    return [part.get("image", "") for message in messages for part in _parts(message) if part["type"] == "image"]
 
 
 class ChatPrompts:
-    """SmolVLM, Qwen-VL, LLaVA, Gemma, …: a conversation of one turn, in the model's own template."""
+    """SmolVLM, Qwen-VL, LLaVA, Gemma, …: a conversation in the model's own template."""
 
-    def __init__(self, processor: Any, template: str, system: str | None) -> None:
-        self._processor, self._template, self._system = processor, template, system
+    is_chat = True
+
+    def __init__(self, processor: Any, template: str) -> None:
+        self._processor, self._template = processor, template
         # the first new token must follow the prompt's last one, so rows are filled up on the left
         processor.tokenizer.padding_side = "left"
 
@@ -75,32 +88,61 @@ class ChatPrompts:
     def question(self, question: str, instruction: str) -> str:
         return f"{question} {instruction}".strip()
 
-    def batch_key(self, prompt: str | None) -> int:
-        return 0
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
+        # templates look for the part's type, and some for its keys: a picture's name is ours alone
+        turns = [
+            {"role": message["role"], "content": [_without_name(part) for part in _parts(message)]}
+            for message in messages
+        ]
+        # processors take pictures for all rows of a batch or for none
+        return Row(_render(self._processor, self._template, turns), tuple(pictures), batch_key=int(bool(pictures)))
 
-    def inputs(self, images: Sequence["PIL.Image.Image"], prompts: Sequence[str | None]) -> Any:
-        rendered = {prompt: self._render(prompt or "") for prompt in set(prompts)}
-        texts = [rendered[prompt] for prompt in prompts]
+    def inputs(self, rows: Sequence[Row]) -> Any:
+        texts = [row.text or "" for row in rows]
         bos = self._processor.tokenizer.bos_token
         # a template that writes the bos token itself must not get a second one
         special = {"add_special_tokens": False} if bos and texts[0].startswith(bos) else {}
-        nested = [[image] for image in images]
-        return self._processor(images=nested, text=texts, padding=True, return_tensors="pt", **special)
+        shown = {"images": [list(row.pictures) for row in rows]} if rows[0].pictures else {}
+        return self._processor(**shown, text=texts, padding=True, return_tensors="pt", **special)
 
-    def _render(self, prompt: str) -> str:
-        """One user turn with the image first, up to where the model begins to answer."""
-        system = [{"role": "system", "content": [{"type": "text", "text": self._system}]}] if self._system else []
-        user = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
-        # models that can reason aloud (Qwen3-VL, GLM) are asked for the answer alone
-        quiet = {"enable_thinking": False} if "enable_thinking" in self._template else {}
-        text = self._processor.apply_chat_template(
-            [*system, user], chat_template=self._template, add_generation_prompt=True, tokenize=False, **quiet
+
+class TextPrompts:
+    """Llama, Qwen, Mistral, …: text alone, in the model's own chat template; without one it continues a text."""
+
+    def __init__(self, tokenizer: Any, template: str | None) -> None:
+        self._tokenizer, self._template = tokenizer, template
+        self.is_chat = template is not None
+        tokenizer.padding_side = "left"
+
+    def caption(self) -> str | None:
+        return CAPTION_PROMPT if self.is_chat else None
+
+    def question(self, question: str, instruction: str) -> str:
+        return f"{question} {instruction}".strip() if self.is_chat else question
+
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
+        if pictures:
+            raise SampleError("no_images_taken", "the model reads text alone, and the request has a picture")
+        if self._template is None:
+            return Row(_only_text(messages))
+        # these templates join a message's content to other strings
+        turns = [{"role": message["role"], "content": _text_of(message) or ""} for message in messages]
+        return Row(_render(self._tokenizer, self._template, turns))
+
+    def inputs(self, rows: Sequence[Row]) -> Any:
+        return self._tokenizer(
+            [row.text or "" for row in rows],
+            padding=True,
+            return_tensors="pt",
+            return_token_type_ids=False,
+            add_special_tokens=not self.is_chat,  # templates write their own
         )
-        return str(text)
 
 
 class PlainPrompts:
     """BLIP, GIT, PaliGemma, Florence, base models: the processor takes the image and the prompt as they are."""
+
+    is_chat = False
 
     def __init__(self, processor: Any, model_type: str) -> None:
         self._processor, self._type = processor, model_type
@@ -115,16 +157,21 @@ class PlainPrompts:
     def question(self, question: str, instruction: str) -> str:
         return _PLAIN_QUESTION.get(self._type, "{question}").format(question=question)
 
-    def batch_key(self, prompt: str | None) -> int:
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
+        text = _only_text(messages)
+        if len(pictures) != 1:
+            raise SampleError("not_one_image", f"the model takes one picture, and the request has {len(pictures)}")
         # several of these models ignore the padding mask, or count positions through the padding: rows whose prompts
         # have the same length need none
-        return 0 if prompt is None else len(self._processor.tokenizer(prompt)["input_ids"])
+        length = 0 if text is None else len(self._processor.tokenizer(text)["input_ids"])
+        return Row(text, tuple(pictures), batch_key=length)
 
-    def inputs(self, images: Sequence["PIL.Image.Image"], prompts: Sequence[str | None]) -> Any:
-        if not self._image_token and prompts[0] is None:
-            return self._processor(images=list(images), return_tensors="pt")
-        texts = [self._with_image(prompt or "") for prompt in prompts]
-        shown = [[image] for image in images] if self._image_token else list(images)
+    def inputs(self, rows: Sequence[Row]) -> Any:
+        images = [row.pictures[0] for row in rows]
+        if not self._image_token and rows[0].text is None:
+            return self._processor(images=images, return_tensors="pt")
+        texts = [self._with_image(row.text or "") for row in rows]
+        shown = [[image] for image in images] if self._image_token else images
         inputs = self._processor(images=shown, text=texts, padding=True, return_tensors="pt")
         inputs.pop("labels", None)  # PaliGemma's processor gives them for training
         if self._type == "git":
@@ -135,3 +182,55 @@ class PlainPrompts:
 
     def _with_image(self, prompt: str) -> str:
         return prompt if self._image_token in prompt else self._image_token + prompt
+
+
+def _template_of(part: Any) -> str | None:
+    template = getattr(part, "chat_template", None)
+    return template.get("default") if isinstance(template, dict) else template
+
+
+def _image_template(processor: Any) -> str | None:
+    """The chat template of a processor, or of its tokenizer if that one has a place for images."""
+    template = getattr(processor, "chat_template", None)
+    if template is not None:
+        return _template_of(processor)
+    template = _template_of(processor.tokenizer)
+    return template if "image" in str(template) else None
+
+
+def _render(part: Any, template: str, turns: list[dict[str, Any]]) -> str:
+    """The conversation up to where the model begins to answer."""
+    from jinja2 import TemplateError
+
+    # models that can reason aloud (Qwen3-VL, GLM) are asked for the answer alone
+    quiet = {"enable_thinking": False} if "enable_thinking" in template else {}
+    try:
+        text = part.apply_chat_template(
+            turns, chat_template=template, add_generation_prompt=True, tokenize=False, **quiet
+        )
+    except TemplateError as error:  # some templates want users and assistants to take turns, or no system message
+        raise SampleError("conversation_refused", f"the model's chat template says: {first_line(error)}") from error
+    return str(text)
+
+
+def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _without_name(part: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "image"} if part["type"] == "image" else dict(part)
+
+
+def _text_of(message: Mapping[str, Any]) -> str | None:
+    texts = [part["text"] for part in _parts(message) if part["type"] == "text"]
+    return "\n".join(texts) if texts else None
+
+
+def _only_text(messages: Messages) -> str | None:
+    """The text of a conversation of one user message: all that models without a chat template take."""
+    if len(messages) != 1 or messages[0]["role"] != "user":
+        raise SampleError(
+            "no_chat_template", "the model has no chat template: it takes one user message, and no system prompt"
+        )
+    return _text_of(messages[0])

@@ -7,24 +7,10 @@ whole batch from one global generator, so there the same sample gets another cap
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-
-
-class TokenChoice(Protocol):
-    """What a generator has to know of how tokens are chosen."""
-
-    @property
-    def max_new_tokens(self) -> int: ...
-
-    @property
-    def samples(self) -> bool:
-        """Whether they are drawn at random."""
-
-    def processors(self, seeds: Sequence[int], device: "torch.device") -> list[Any]:
-        """Logits processors for rows with these seeds."""
 
 
 @dataclass(frozen=True, slots=True)

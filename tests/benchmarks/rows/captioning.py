@@ -10,7 +10,7 @@ import transformers as tf
 
 import mmsynth as mm
 from mmsynth.models import resolve_dtype
-from mmsynth.models.chat.prompting import CAPTION_PROMPT
+from mmsynth.models.chat.base import CAPTION_PROMPT
 from mmsynth_captioners.vlm import VisionLanguageCaptioner
 from tests.benchmarks.inputs import PHOTOGRAPH, pairs_in, write_tars
 from tests.benchmarks.measure import Options, Row, Side, Target
