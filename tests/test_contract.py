@@ -15,8 +15,8 @@ from mmsynth.sources.base import Source, Unreadable
 from mmsynth.stage import Stage
 from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, check_stage, photo_samples
 from tests.captioners import checkpoints
-from tests.filters.classifiers import save_vit
-from tests.filters.conftest import KINDS, save_clip
+from tests.models.classifiers import save_vit
+from tests.models.clip_folders import KINDS, save_clip
 from tests.renderers.tiny_diffusion import save_stable_diffusion
 
 WITHOUT_PARAMETERS = (

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import mmsynth as mm
 
-_OF_A_RUN = {"_label", "_run_seed"}
+_OF_A_RUN = {"_step_name", "_run_seed"}
 
 
 class Warm:

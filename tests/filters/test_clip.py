@@ -18,7 +18,7 @@ from mmsynth.models.clip.towers import FirstTokenBlock
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage, photo_samples
 from mmsynth_filters.clip import ClipScore
-from tests.filters.conftest import VISION, save_clip, save_full_size
+from tests.models.clip_folders import VISION, save_clip, save_full_size
 
 KINDS = ["clip", "eos", "siglip", "class_token", "transformers"]
 LONG = "A dog on the red gradient. The dog with a blue dog, and the red dog of the blue. " * 3
@@ -231,15 +231,33 @@ def test_captions_of_any_script_and_length_are_scored(
     assert not marked[8]
 
 
-def test_a_sample_without_a_caption_is_dropped_and_one_without_an_image_fails(clip_folder: Path) -> None:
+def test_a_sample_without_a_caption_passes_no_bound_and_one_without_an_image_fails(clip_folder: Path) -> None:
     good = samples(2)
-    stage = scorer(clip_folder)
     blank = Sample("blank", good[0].image, " \n")
-    results = stage.process([good[0], Sample("none", good[0].image), blank, good[1]])
+    batch = [good[0], Sample("none", good[0].image), blank, good[1]]
+    results = scorer(clip_folder, min=-1).process(batch)
     assert [getattr(result, "reason", None) for result in results] == [None, "no_caption", "no_caption", None]
+    stage = scorer(clip_folder)
+    assert stage.process(batch)[1:3] == batch[1:3], "without a bound they go on as they came"
+    assert stage.process([blank]) == [blank]
     with pytest.raises(SampleError, match="no_image"):
         stage.prepare(Sample("k", caption="a dog"))
-    assert [getattr(result, "reason", None) for result in stage.process([blank])] == ["no_caption"]
+
+
+def test_every_kept_sample_has_its_embedding_without_a_caption_too(clip_folder: Path) -> None:
+    batch = [*samples(2), Sample("none", samples(1)[0].image)]
+    stage = scorer(clip_folder, embeddings=True)
+    assert stage.array_names() == ("image",)
+    assert scorer(clip_folder, embeddings=True, name="small").array_names() == ("image_small",)
+    assert scorer(clip_folder).array_names() == ()
+    for results in stage.process(batch), stage.process(batch[2:]):
+        assert all(isinstance(result, Sample) and result.arrays["image"].shape == (24,) for result in results)
+    (none,) = stage.process(batch[2:])
+    assert isinstance(none, Sample)
+    assert "scores" not in none.record
+    assert (none.arrays["image"] == stage.process(batch)[0].arrays["image"]).all()
+    bounded = scorer(clip_folder, embeddings=True, min=-1)
+    assert getattr(bounded.process(batch)[2], "reason", None) == "no_caption"
 
 
 def test_threads_may_prepare_together(clip_folders: dict[str, Path]) -> None:

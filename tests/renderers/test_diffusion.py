@@ -281,7 +281,7 @@ def test_half_precision_draws_too(folder: Path) -> None:
     assert pixels(full).shape == pixels(half).shape
 
 
-# -- models that cannot be had -----------------------------------------------------------------------------------------
+# -- models that are not there -----------------------------------------------------------------------------------------
 
 
 def refusal(model: Path | str, **parameters: Any) -> str:
@@ -358,7 +358,9 @@ print("torch" in sys.modules, "diffusers" in sys.modules)
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
     missing, revision, imported = run.stdout.splitlines()
-    assert missing.startswith("model 'stabilityai/stable-diffusion-xl-base-1.0' cannot be had: not a local folder")
+    assert missing.startswith(
+        "model 'stabilityai/stable-diffusion-xl-base-1.0' could not be found or downloaded: no local folder"
+    )
     assert revision == commit
     assert imported == "False False"
 
