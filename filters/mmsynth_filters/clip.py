@@ -83,11 +83,8 @@ class ClipScore(Filter):
         if self.model == "nano":
             tell_of_nano(self.step_name, "ViT-B-32/laion2b_s34b_b79k")
         dtype = resolve_dtype("float32" if self.exact and self.dtype == "auto" else self.dtype, device)
-        tokenizer = load_tokenizer(found)
         self._clip = ClipModel(found, device, dtype, exact=self.exact)
-        context = int(tokenizer.context_length or self._clip.context)
-        in_pieces = self.long_captions == "pieces"
-        self._reader = CaptionReader(tokenizer, context, self._clip.positions_used, in_pieces=in_pieces)
+        self._reader = self._clip.reader(in_pieces=self.long_captions == "pieces")
         self.record_model(self._clip.info)
 
     def prepare(self, sample: Sample) -> Ready:

@@ -74,10 +74,10 @@ class _Classifier:
             "text": (transformers.AutoModelForSequenceClassification, transformers.AutoTokenizer),
         }
         model_class, processor_class = classes[kind]
-        try:
+        try:  # transformers and the libraries below it raise a dozen kinds for broken files
             self.processor: Any = processor_class.from_pretrained(found.folder, **_LOCAL)
             model: Any = model_class.from_pretrained(found.folder, dtype=dtype, use_safetensors=True, **_LOCAL)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+        except Exception as error:
             raise ModelError(f"model '{found.id}' could not be loaded: {first_line(error)}") from error
         self.model: Any = model.to(device).eval()
         self.info = ModelInfo(found.id, found.revision, dtype_name(dtype))

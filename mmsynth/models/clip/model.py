@@ -9,7 +9,7 @@ import numpy.typing as npt
 from mmsynth.errors import ModelError
 from mmsynth.image import Image
 from mmsynth.models.clip.find import ClipFiles
-from mmsynth.models.clip.text import Tokens
+from mmsynth.models.clip.text import CaptionReader, Tokens
 from mmsynth.models.devices import dtype_name
 from mmsynth.models.files import ModelInfo, first_line
 
@@ -65,17 +65,18 @@ class ClipModel:
         self._model.eval()
         pool_before_last_block(self._model.visual)
         self.info = ModelInfo(found.id, found.revision, dtype_name(dtype))
-        self._device, self._dtype = device, dtype
+        self._found, self._device, self._dtype = found, device, dtype
         # all but the last two work on PIL images; those two, to-tensor and normalise, are done on the device by batch
         *self._resize, _to_tensor, self._normalize = preprocess.transforms
         self._normalize.inplace = True
         self._on_tensors = None if exact else _on_tensors(self._resize)
         self._causal = CausalText.of(self._model)
 
-    @property
-    def context(self) -> int:
-        """The positions of the text tower that a tokenizer may fill, where the model says so; else 0."""
-        return int(getattr(self._model, "context_length", 0) or 0)
+    def reader(self, *, in_pieces: bool = True) -> CaptionReader:
+        """What reads captions for this model. Raises ModelError where its tokenizer is not there."""
+        tokenizer = load_tokenizer(self._found)
+        context = int(tokenizer.context_length or getattr(self._model, "context_length", 0) or 0)
+        return CaptionReader(tokenizer, context, self.positions_used, in_pieces=in_pieces)
 
     @property
     def least_side(self) -> int | None:
