@@ -3,6 +3,7 @@
 import copy
 import difflib
 import functools
+import importlib.metadata
 import importlib.util
 import math
 import unicodedata
@@ -75,7 +76,7 @@ class Language(Filter):
         self._identifier = _identifier()
         if self.among is not None:
             self._identifier.set_languages([name for name in self.among if name != UNDETERMINED])
-        self.record_model(ModelInfo("py3langid", _version("py3langid"), "float32"))
+        self.record_model(ModelInfo("py3langid", importlib.metadata.version("py3langid"), "float32"))
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         return [self._judged(sample) for sample in batch]
@@ -134,9 +135,3 @@ def _read_model() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

@@ -3,6 +3,7 @@
 RapidOCR reads it, with the models that come in its package.
 """
 
+import importlib.metadata
 import importlib.util
 import logging
 import math
@@ -64,7 +65,7 @@ class TextInImage(Filter):
             parameters["EngineConfig.onnxruntime.intra_op_num_threads"] = self.threads
         self._engine = rapidocr.RapidOCR(params=parameters)
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it warns of every picture without text
-        self.record_model(ModelInfo("rapidocr", _version("rapidocr"), "float32"))
+        self.record_model(ModelInfo("rapidocr", importlib.metadata.version("rapidocr"), "float32"))
 
     def prepare(self, sample: Sample) -> "PIL.Image.Image":
         """The picture in RGB."""
@@ -78,7 +79,7 @@ class TextInImage(Filter):
 
     def _judged(self, sample: Sample, picture: "PIL.Image.Image") -> Result:
         boxes, lines = self._find(picture)
-        scores = {"text_area": round(_covered(boxes, picture.size), 4), "text_lines": len(boxes)}
+        scores = {"text_area": round(covered_share(boxes, picture.size), 4), "text_lines": len(boxes)}
         return self.judged(sample, scores, {"text_in_image": lines} if lines else None)
 
     def _find(self, picture: "PIL.Image.Image") -> tuple[list[Any], list[dict[str, Any]]]:
@@ -101,7 +102,7 @@ class TextInImage(Filter):
         return boxes, lines
 
 
-def _covered(boxes: Sequence[Sequence[Sequence[float]]], size: tuple[int, int]) -> float:
+def covered_share(boxes: Sequence[Sequence[Sequence[float]]], size: tuple[int, int]) -> float:
     """The share of a picture that lies in at least one box."""
     import numpy as np
     import PIL.Image
@@ -115,9 +116,3 @@ def _covered(boxes: Sequence[Sequence[Sequence[float]]], size: tuple[int, int]) 
     for box in boxes:
         draw.polygon([(x * scale, y * scale) for x, y in box], fill=1)
     return float(np.asarray(grid).mean())
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

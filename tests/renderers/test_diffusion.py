@@ -150,7 +150,7 @@ def test_the_scheduler_is_the_plain_pipelines_with_the_same_configuration(folder
     plain = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     plain.set_progress_bar_config(disable=True)
     plain.scheduler = UniPCMultistepScheduler.from_config(plain.scheduler.config)
-    generator = torch.Generator("cpu").manual_seed(ready(folder).seed(SAMPLES[0]))
+    generator = torch.Generator("cpu").manual_seed(ready(folder).seed_of(SAMPLES[0]))
     expected = plain(SAMPLES[0].caption, num_inference_steps=3, generator=generator).images[0]
     assert (pixels(drawn) == np.asarray(expected)).all()
 
@@ -317,7 +317,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -
     (foreign / "unet/my_unet.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass MyUNet: pass\n")
     index = json.loads((foreign / "model_index.json").read_text())
     (foreign / "model_index.json").write_text(json.dumps(index | {"unet": ["my_unet", "MyUNet"]}))
-    with pytest.raises(ModelError, match="cannot be loaded as a text-to-image pipeline"):
+    with pytest.raises(ModelError, match="could not be loaded as a text-to-image pipeline"):
         ready(foreign)
     assert not marker.exists()
 
@@ -326,7 +326,7 @@ def test_broken_weights_are_one_clear_error(folder: Path, tmp_path: Path) -> Non
     broken = shutil.copytree(folder, tmp_path / "broken")
     weights = broken / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="cannot be loaded as a text-to-image pipeline"):
+    with pytest.raises(ModelError, match="could not be loaded as a text-to-image pipeline"):
         ready(broken)
 
 
