@@ -120,7 +120,7 @@ class Dropped:
     """A sample that a stage decided to leave out.
 
     `reason` is a short code that is counted, the same for all samples dropped for that reason:
-    `Dropped("side_below_256")`. Give `sample` to keep the scores that led to the decision.
+    `Dropped("short_side_below_min")`. Give `sample` to keep the scores that led to the decision.
     """
 
     reason: str

@@ -166,3 +166,17 @@ def test_a_sample_without_an_image_fails_the_same_everywhere(name: str) -> None:
     stage.setup("cpu")
     with pytest.raises(SampleError, match="no_image: k has no image"):
         stage.prepare(Sample("k", caption="a dog"))
+
+
+def test_what_a_stage_needs_of_a_sample_is_there_or_said_to_be_missing() -> None:
+    (photo,) = photo_samples(1)
+    assert photo.required_image() is photo.image
+    assert photo.with_image(photo.required_image(), "before").required_image("before") is photo.image
+    with pytest.raises(SampleError, match="no_image: photo-000 has no image called 'before'"):
+        photo.required_image("before")
+    assert [Sample("k", caption=caption).text for caption in (None, "", " \n", " a dog")] == [
+        None,
+        None,
+        None,
+        " a dog",
+    ]
