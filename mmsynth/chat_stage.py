@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth import registry
-from mmsynth.errors import ModelError, SampleError
+from mmsynth.errors import ModelError
 from mmsynth.image import Image
 from mmsynth.models.chat import BatchChatModel, ChatEngine, ChatModel, ModelSpec, Reply, Request, ask
 from mmsynth.models.loading import tell_of_nano
@@ -160,11 +160,5 @@ class WritesText(ChatStage):
 
 def _pictures(messages: Sequence[Mapping[str, Any]], sample: Sample) -> dict[str, Image]:
     contents = [message["content"] for message in messages if not isinstance(message["content"], str)]
-    parts = [part for content in contents for part in content]
-    found = {}
-    for name in (part.get("image", "") for part in parts if part["type"] == "image"):
-        image = sample.picture(name)
-        if image is None:
-            raise SampleError("no_image", f"{sample.key} has no image {f'called {name!r} ' if name else ''}to look at")
-        found[name] = image
-    return found
+    names = (part.get("image", "") for content in contents for part in content if part["type"] == "image")
+    return {name: sample.required_image(name) for name in names}

@@ -3,7 +3,7 @@
     MMSynthError                exit 1
     ├── RecipeError             exit 2   a recipe, parameter or command line that cannot be right
     ├── PluginError             exit 3   a name nobody registered, an extra not installed, a name taken twice
-    ├── ModelError              exit 4   a model that cannot be had or loaded
+    ├── ModelError              exit 4   a model that could not be found or loaded
     ├── SourceError             exit 5   an input that is not there or cannot be read at all
     ├── OutputError             exit 6   an output folder in use, or holding another recipe's run
     ├── TooManyFailures         exit 7   the share of failed samples passed max_failures

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from mmsynth.errors import SampleError
 from mmsynth.image import Image
 
 if TYPE_CHECKING:
@@ -61,6 +62,18 @@ class Sample:
         """The picture called `name`, or None; the main picture's name is ""."""
         return self.images.get(name) if name else self.image
 
+    def required_image(self, name: str = "") -> Image:
+        """The picture called `name`. Raises SampleError(`no_image`) where the sample has none."""
+        image = self.picture(name)
+        if image is None:
+            raise SampleError("no_image", f"{self.key} has no image{f' called {name!r}' if name else ''}")
+        return image
+
+    @property
+    def text(self) -> str | None:
+        """The caption, or None where there is none or it is blank."""
+        return self.caption if self.caption and not self.caption.isspace() else None
+
     def with_messages(self, messages: Iterable[Mapping[str, Any]]) -> "Sample":
         """A copy whose conversation, `record["messages"]`, is `messages`, in the form that chat templates read.
 
@@ -107,7 +120,7 @@ class Dropped:
     """A sample that a stage decided to leave out.
 
     `reason` is a short code that is counted, the same for all samples dropped for that reason:
-    `Dropped("side_below_256")`. Give `sample` to keep the scores that led to the decision.
+    `Dropped("short_side_below_min")`. Give `sample` to keep the scores that led to the decision.
     """
 
     reason: str

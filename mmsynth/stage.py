@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
+from mmsynth.bounds import Bounded
 from mmsynth.models.files import ModelInfo
 from mmsynth.sample import Result, Sample
 from mmsynth.seeds import seed_for
@@ -226,8 +227,8 @@ class Renderer(Stage):
     verb: ClassVar[str] = "render"
 
 
-class Filter(Stage):
-    """Judges samples: scores them, and drops those out of bounds."""
+class Filter(Stage, Bounded):
+    """Judges samples: scores them, and drops those out of bounds. `mmsynth.bounds` says how."""
 
     verb: ClassVar[str] = "filter"
 

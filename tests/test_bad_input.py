@@ -148,5 +148,5 @@ def test_a_broken_tar_in_the_middle_costs_only_what_is_behind_the_break(tmp_path
 
 def test_a_stage_that_needs_an_image_fails_the_bad_ones_alone(folder: Path, tmp_path: Path) -> None:
     report = mm.read(folder).filter("image_size", min_side=2).write(tmp_path / "out")
-    assert report.dropped == {"side_below_min": 1}
+    assert report.dropped == {"short_side_below_min": 1}
     assert report.inputs == len(GOOD) + len(BAD) + 2

@@ -31,7 +31,7 @@ def test_filter_reads_a_folder_and_writes_shards(
 ) -> None:
     command = ["filter", str(photos), str(tmp_path / "out"), "--filter", "caption_length", "--set", "max_chars=26"]
     assert run(command) == 0
-    assert "caption_too_long" in capsys.readouterr().out
+    assert "chars_above_max" in capsys.readouterr().out
     assert {row["status"] for row in rows(tmp_path / "out")} == {"success", "dropped"}
 
 
@@ -86,8 +86,8 @@ def test_plugins_lists_every_one_with_what_it_does(capsys: pytest.CaptureFixture
         (["filter", "{photos}", "{out}", "--set", "min"], 2, "--set takes name=value"),
         (["filter", "{photos}", "{out}", "--min", "0.5", "--max", "0.1"], 2, "max must be at least min"),
         (["filter", "{photos}", "{out}", "--model", "nobody/has-this"], 4, "has-this"),
-        (["caption", "{photos}", "{out}", "--model", "nobody/has-this"], 4, "model 'nobody/has-this' cannot be had"),
-        (["render", "scenes:3", "{out}", "--renderer", "diffusion", "--model", "nobody/has-this"], 4, "cannot be had"),
+        (["caption", "{photos}", "{out}", "--model", "nobody/has-this"], 4, "model 'nobody/has-this' could not be found or downloaded"),
+        (["render", "scenes:3", "{out}", "--renderer", "diffusion", "--model", "nobody/has-this"], 4, "could not be found or downloaded"),
         (["info", "{photos}"], 6, "holds no mmsynth run"),
         (["filter", "{photos}", "{photos}", "--filter", "image_size"], 6, "is not empty"),
     ],

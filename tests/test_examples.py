@@ -12,8 +12,8 @@ from mmsynth.pipeline import Pipeline
 from mmsynth.recipe import Recipe
 from tests.captioners import checkpoints
 from tests.engine.run_files import members, records, rows
-from tests.filters.classifiers import save_vit
-from tests.filters.conftest import KINDS, save_clip
+from tests.models.classifiers import save_vit
+from tests.models.clip_folders import KINDS, save_clip
 from tests.photos import photographs
 from tests.renderers.tiny_diffusion import save_stable_diffusion
 

@@ -9,7 +9,7 @@ import pytest
 import mmsynth as mm
 from tests.captioners import checkpoints
 from tests.engine.run_files import members, records, rows
-from tests.filters.conftest import KINDS, save_clip
+from tests.models.clip_folders import KINDS, save_clip
 from tests.photos import photographs
 
 

@@ -6,7 +6,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
 Kind = Literal[
@@ -138,11 +138,8 @@ class Boilerplate(Filter):
         return ("boilerplate",)
 
     def _judged(self, sample: Sample, looked_for: Mapping[str, Sequence[re.Pattern[str]]]) -> Result:
-        if not sample.caption or not sample.caption.strip():
-            return sample if self.max is None else Dropped("no_caption", sample)
-        text = sample.caption.replace("’", "'")
+        if sample.text is None:
+            return self.without_caption(sample)
+        text = sample.text.replace("’", "'")
         found = [kind for kind, patterns in looked_for.items() if any(pattern.search(text) for pattern in patterns)]
-        scored = sample.with_scores(boilerplate=len(found))
-        if found:
-            scored = scored.with_record(boilerplate=found)
-        return Dropped("boilerplate_above_max", scored) if self.max is not None and len(found) > self.max else scored
+        return self.judged(sample, {"boilerplate": len(found)}, {"boilerplate": found} if found else None)

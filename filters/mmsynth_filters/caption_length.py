@@ -3,11 +3,11 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.bounds import Bound
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
 # Chinese and Japanese: ideographs, kana, and the iteration and length marks
@@ -24,8 +24,9 @@ class CaptionLength(Filter):
 
     A word is what stands between spaces and has a letter or a digit in it. Scripts written without spaces are
     estimated: two characters a word in Chinese and Japanese, three consonants a word in Thai, Lao, Burmese and Khmer,
-    each run rounded up. Characters are Unicode code points, runs of white space counted as one. No caption is a
-    caption of no words. Reasons: `caption_too_short`, `caption_too_long`. Without a bound it only scores.
+    each run rounded up. Characters are Unicode code points, runs of white space counted as one. Reasons:
+    `words_below_min`, `words_above_max`, `chars_below_min`, `chars_above_max`. Without a bound it only scores. With
+    one, a sample without a caption is dropped as `no_caption`.
     DataComp's basic filter is `min_words: 3, min_chars: 6` (arXiv 2304.14108).
     """
 
@@ -34,28 +35,23 @@ class CaptionLength(Filter):
     min_chars: int | None = Field(None, ge=0)
     max_chars: int | None = Field(None, ge=0)
 
-    @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        for unit, low, high in (("words", self.min_words, self.max_words), ("chars", self.min_chars, self.max_chars)):
-            if low is not None and high is not None and high < low:
-                raise ValueError(f"max_{unit} must be at least min_{unit}, got {low} and {high}")
-        return self
-
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         return [self._judged(sample) for sample in batch]
 
     def score_names(self) -> tuple[str, ...]:
         return ("words", "chars")
 
+    def bounds(self) -> tuple[Bound, ...]:
+        return (
+            Bound("words", min="min_words", max="max_words"),
+            Bound("chars", min="min_chars", max="max_chars"),
+        )
+
     def _judged(self, sample: Sample) -> Result:
-        text = " ".join((sample.caption or "").split())
-        words, chars = count_words(text), len(text)
-        scored = sample.with_scores(words=words, chars=chars)
-        if _below(words, self.min_words) or _below(chars, self.min_chars):
-            return Dropped("caption_too_short", scored)
-        if _above(words, self.max_words) or _above(chars, self.max_chars):
-            return Dropped("caption_too_long", scored)
-        return scored
+        if sample.text is None:
+            return self.without_caption(sample)
+        text = " ".join(sample.text.split())
+        return self.judged(sample, {"words": count_words(text), "chars": len(text)})
 
 
 def count_words(text: str) -> int:
@@ -67,11 +63,3 @@ def count_words(text: str) -> int:
             words += sum(math.ceil(len(found) / letters) for found in run.findall(text))
             text = run.sub(" ", text)
     return words + sum(1 for chunk in text.split() if any(map(str.isalnum, chunk)))
-
-
-def _below(value: int, bound: int | None) -> bool:
-    return bound is not None and value < bound
-
-
-def _above(value: int, bound: int | None) -> bool:
-    return bound is not None and value > bound

@@ -1,7 +1,6 @@
 """The filter `clip`: how well an image and its captions go together, by any open_clip model.
 
-Knows samples and bounds. Which models there are is in `_clip_find`, the arithmetic in `_clip_model`, how captions
-become tokens in `_clip_text`.
+Knows samples and their captions. The models, and how captions become tokens, are in `mmsynth.models.clip`.
 """
 
 import math
@@ -11,9 +10,8 @@ from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from mmsynth.errors import SampleError
-from mmsynth.models import ModelInfo, resolve_dtype, tell_of_nano
-from mmsynth.models.clip.find import find
+from mmsynth.models import resolve_dtype, tell_of_nano
+from mmsynth.models.clip.find import find_clip
 from mmsynth.models.clip.model import ClipModel, Embedding, Pixels, load_tokenizer
 from mmsynth.models.clip.text import Caption, CaptionReader
 from mmsynth.sample import Dropped, Result, Sample
@@ -25,7 +23,7 @@ class Ready:
     """What the model needs of one sample."""
 
     pixels: Pixels
-    #: the sample's caption first, then the record's others, each text once
+    #: the sample's caption first, then the record's others, each text once; none for a sample without a caption
     captions: tuple[Caption, ...]
 
 
@@ -33,9 +31,9 @@ class ClipScore(Filter):
     """Score the image against each of its captions with a CLIP model, and drop the sample when out of bounds.
 
     The score is the cosine of the two embeddings, unscaled. Every caption in `record["captions"]` gets
-    `scores: {name: …}` in its entry; the sample's own caption is what `min` and `max` judge
-    (`clip_below_min`, `clip_above_max`; the dropped row keeps its scores). With no bound nothing is dropped for its
-    score. A sample without a caption is dropped as `no_caption`, one without an image fails as `no_image`.
+    `scores: {name: …}` in its entry; the sample's own caption is what `min` and `max` judge. Reasons:
+    `<name>_below_min`, `<name>_above_max`, `<name>_not_finite`. Without a bound it only scores. With one, a sample
+    without a caption is dropped as `no_caption`. Samples without an image fail as `no_image`.
 
     Captions longer than the model's context are cut at sentence ends (else between words) into pieces that fit; the
     score is the mean of the pieces' cosines weighted by their tokens, and the entry says `pieces: k`. With
@@ -72,47 +70,40 @@ class ClipScore(Filter):
     _reader: CaptionReader = PrivateAttr()
 
     @model_validator(mode="after")
-    def _bounds_and_revision(self) -> Self:
-        if self.min is not None and self.max is not None and self.max < self.min:
-            raise ValueError(f"max must be at least min, got min={self.min} and max={self.max}")
+    def _revision_of_a_hub_model(self) -> Self:
         if self.revision is not None and not self.model.startswith("hf-hub:"):
             raise ValueError(f"revision goes with a hf-hub: model, and model is '{self.model}'")
         return self
 
     def check(self) -> None:
-        load_tokenizer(find(self.model, self.revision))
+        load_tokenizer(find_clip(self.model, self.revision))
 
     def setup(self, device: str) -> None:
-        found = find(self.model, self.revision)
+        found = find_clip(self.model, self.revision)
         if self.model == "nano":
             tell_of_nano(self.step_name, "ViT-B-32/laion2b_s34b_b79k")
         dtype = resolve_dtype("float32" if self.exact and self.dtype == "auto" else self.dtype, device)
-        tokenizer = load_tokenizer(found)
         self._clip = ClipModel(found, device, dtype, exact=self.exact)
-        context = int(tokenizer.context_length or self._clip.context)
-        in_pieces = self.long_captions == "pieces"
-        self._reader = CaptionReader(tokenizer, context, self._clip.positions_used, in_pieces=in_pieces)
-        self.record_model(ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")))
+        self._reader = self._clip.reader(in_pieces=self.long_captions == "pieces")
+        self.record_model(self._clip.info)
 
-    def prepare(self, sample: Sample) -> Ready | None:
-        """Decode, resize, crop and tokenize. None for a sample without a caption."""
-        if sample.image is None:
-            raise SampleError("no_image", "clip scores an image against its captions")
+    def prepare(self, sample: Sample) -> Ready:
+        """Decode, resize, crop and tokenize."""
         # first of all: a broken image is a failure, whatever its caption
-        pixels = self._clip.pixels_of(sample.image)
-        if not sample.caption or not sample.caption.strip():
-            return None
-        texts = dict.fromkeys([sample.caption, *(e["text"] for e in _entries(sample) if _is_scored(e))])
-        captions = tuple(self._reader.read(text) for text in texts)
-        return Ready(pixels, captions)
+        pixels = self._clip.pixels_of(sample.required_image())
+        if sample.text is None:
+            return Ready(pixels, ())
+        texts = dict.fromkeys([sample.text, *(e["text"] for e in _entries(sample) if _is_scored(e))])
+        return Ready(pixels, tuple(self._reader.read(text) for text in texts))
 
-    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Ready | None]) -> list[Result]:
-        ready = [one for one in prepared if one is not None]
+    def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Ready]) -> list[Result]:
+        is_embedded = [bool(one.captions) or (self.embeddings and not self.is_bounded) for one in prepared]
+        ready = [one for one, embedded in zip(prepared, is_embedded, strict=True) if embedded]
         texts = [[piece.tokens for caption in one.captions for piece in caption.pieces] for one in ready]
         compared = iter(self._clip.compare([one.pixels for one in ready], texts, self.batch_size))
         return [
-            Dropped("no_caption", sample) if one is None else self._judged(sample, one, *next(compared))
-            for sample, one in zip(batch, prepared, strict=True)
+            self._result(sample, one, *next(compared)) if embedded else self.without_caption(sample)
+            for sample, one, embedded in zip(batch, prepared, is_embedded, strict=True)
         ]
 
     @property
@@ -126,22 +117,21 @@ class ClipScore(Filter):
     def array_names(self) -> tuple[str, ...]:
         return (self.embeddings_name,) if self.embeddings else ()
 
-    def _judged(self, sample: Sample, ready: Ready, cosines: Sequence[float], embedding: Embedding) -> Result:
-        """The sample with its scores, or Dropped."""
+    def _result(self, sample: Sample, ready: Ready, cosines: Sequence[float], embedding: Embedding) -> Result:
+        """The sample with its scores and embedding, or Dropped."""
+        scored = self._scored(sample, ready, cosines) if ready.captions else self.without_caption(sample)
+        if isinstance(scored, Dropped) or not self.embeddings:
+            return scored
+        return scored.with_array(self.embeddings_name, embedding)
+
+    def _scored(self, sample: Sample, ready: Ready, cosines: Sequence[float]) -> Sample | Dropped:
         found: dict[str, dict[str, Any]] = {}
         rest = iter(cosines)
         for caption in ready.captions:
             found[caption.text] = _findings(caption, [next(rest) for _ in caption.pieces])
-        own = found[ready.captions[0].text]
-        score = float(own["score"])
-        if not math.isfinite(score):
-            return Dropped(f"{self.name}_not_finite", sample)
-        scored = self._with_findings(sample, found).with_scores(**{self.name: score})
-        if self.min is not None and score < self.min:
-            return Dropped(f"{self.name}_below_min", scored)
-        if self.max is not None and score > self.max:
-            return Dropped(f"{self.name}_above_max", scored)
-        return scored.with_array(self.embeddings_name, embedding) if self.embeddings else scored
+        score = float(found[ready.captions[0].text]["score"])
+        told = self._with_findings(sample, found) if math.isfinite(score) else sample
+        return self.judged(told, {self.name: score})
 
     def _with_findings(self, sample: Sample, found: Mapping[str, Mapping[str, Any]]) -> Sample:
         """Scores and flags in the captions' entries, copied."""

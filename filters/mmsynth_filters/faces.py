@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from mmsynth.errors import PluginError, SampleError
+from mmsynth.bounds import Bound
+from mmsynth.errors import PluginError
 from mmsynth.image import Image
 from mmsynth.models import ModelInfo
 from mmsynth.sample import Dropped, Result, Sample
@@ -61,9 +62,7 @@ class Faces(Filter):
     _cascade: Any = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        if self.min_faces is not None and self.max_faces is not None and self.max_faces < self.min_faces:
-            raise ValueError(f"max_faces must be at least min_faces, got {self.min_faces} and {self.max_faces}")
+    def _something_to_blur(self) -> Self:
         if self.blur and 0 in {self.max_faces, self.max_area}:
             raise ValueError("blur would never blur: max_faces or max_area of 0 drops every picture with a face")
         return self
@@ -80,9 +79,7 @@ class Faces(Filter):
 
     def prepare(self, sample: Sample) -> "PIL.Image.Image":
         """The picture in RGB."""
-        if sample.image is None:
-            raise SampleError("no_image", "faces are looked for in an image")
-        return sample.image.pixels()
+        return sample.required_image().pixels()
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
         return [self._judged(sample, picture) for sample, picture in zip(batch, prepared, strict=True)]
@@ -90,21 +87,17 @@ class Faces(Filter):
     def score_names(self) -> tuple[str, ...]:
         return ("faces", "face_area")
 
+    def bounds(self) -> tuple[Bound, ...]:
+        return (Bound("faces", min="min_faces", max="max_faces"), Bound("face_area", max="max_area"))
+
     def _judged(self, sample: Sample, picture: "PIL.Image.Image") -> Result:
         boxes = self.find(picture)
-        area = _covered(boxes, picture.size)
-        scored = sample.with_scores(faces=len(boxes), face_area=round(area, 4))
-        scored = scored.with_record(faces=[list(box) for box in boxes])
-        if self.max_faces is not None and len(boxes) > self.max_faces:
-            return Dropped("faces_above_max", scored)
-        if self.min_faces is not None and len(boxes) < self.min_faces:
-            return Dropped("faces_below_min", scored)
-        if self.max_area is not None and area > self.max_area:
-            return Dropped("face_area_above_max", scored)
-        if self.blur and boxes:
-            blurred = Image.from_pixels(blur_boxes(picture, boxes))
-            return scored.with_image(blurred).with_record(faces_blurred=len(boxes))
-        return scored
+        scores = {"faces": len(boxes), "face_area": round(_covered(boxes, picture.size), 4)}
+        scored = self.judged(sample, scores, {"faces": [list(box) for box in boxes]})
+        if isinstance(scored, Dropped) or not (self.blur and boxes):
+            return scored
+        blurred = Image.from_pixels(blur_boxes(picture, boxes))
+        return scored.with_image(blurred).with_record(faces_blurred=len(boxes))
 
     def find(self, picture: "PIL.Image.Image") -> list[Box]:
         """The boxes of the faces in an RGB picture, from left to right."""

@@ -1,28 +1,22 @@
 """The filter `image_classifier`: scores by any image classifier of transformers, or a small head over CLIP embeddings.
 
-Watermark, aesthetic and safety models are of one of these two kinds. Knows no model by name.
+Watermark, aesthetic and safety models are of one of these two kinds. Knows labels and bounds; the models are in
+`mmsynth.models`.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from mmsynth.errors import SampleError
-from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
-from mmsynth.models.classifiers import HubClassifier, find_classifier
+from mmsynth.bounds import Bound
+from mmsynth.models import classifiers, resolve_dtype
+from mmsynth.models.clip.find import find_clip
 from mmsynth.models.clip.head import ClipHead, head_layers
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
-
-if TYPE_CHECKING:
-    import PIL.Image
-    import torch
-
-    from mmsynth.models.clip.find import Found
 
 
 class ImageClassifier(Filter):
@@ -38,8 +32,8 @@ class ImageClassifier(Filter):
     torch's Sequential names them (`0.weight`, `layers.2.weight`, …), with `head_activation` between them. One score is
     called `<name>`; several are called `<name>_<label>` by `labels`, in the order of the rows.
 
-    `min` and `max` judge one label: `bound_label`, or the only one. Reasons: `<name>_below_min`, `<name>_above_max`,
-    and `<name>_not_finite` for a NaN in any score. Without a bound it only scores. Samples without an image fail as
+    `min` and `max` judge one label: `bound_label`, or the only one. Reasons: `<score>_below_min`, `<score>_above_max`,
+    and `<score>_not_finite` for a NaN in any score. Without a bound it only scores. Samples without an image fail as
     `no_image`.
     """
 
@@ -54,10 +48,10 @@ class ImageClassifier(Filter):
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
-    _scorer: "Scorer | None" = PrivateAttr(default=None)
+    _scorer: classifiers.ImageScorer | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
-    def _labels_and_bounds(self) -> Self:
+    def _labels_are_clear(self) -> Self:
         if not self.labels and self.head is None:
             raise ValueError("labels must name at least one of the model's labels")
         names = [_slug(label) for label in self.labels]
@@ -65,102 +59,50 @@ class ImageClassifier(Filter):
             raise ValueError(f"labels must differ in their letters and digits, got {', '.join(self.labels)}")
         if self.bound_label is not None and self.bound_label not in self.labels:
             raise ValueError(f"bound_label '{self.bound_label}' is not among labels")
-        bounded = self.min is not None or self.max is not None
-        if bounded and self.bound_label is None and len(self.labels) > 1:
+        if self.is_bounded and self.bound_label is None and len(self.labels) > 1:
             raise ValueError(f"bound_label must say which of {', '.join(self.labels)} min and max judge")
-        if self.min is not None and self.max is not None and self.max < self.min:
-            raise ValueError(f"max must be at least min, got min={self.min} and max={self.max}")
         return self
 
     def check(self) -> None:
         if self.head is None:
-            find_classifier("image", self.model, self.revision, self.labels)
+            classifiers.find_classifier("image", self.model, self.revision, self.labels)
         else:
-            from mmsynth.models.clip.find import find
-
-            find(self.model, self.revision)
+            find_clip(self.model, self.revision)
             head_layers(Path(self.head).expanduser(), self.labels)
 
     def setup(self, device: str) -> None:
         dtype = resolve_dtype(self.dtype, device)
-        found: ModelFiles | Found
         if self.head is None:
-            found = find_classifier("image", self.model, self.revision, self.labels)
-            self._scorer = TransformersClassifier(found, self.labels, device, dtype)
+            found = classifiers.find_classifier("image", self.model, self.revision, self.labels)
+            self._scorer = classifiers.ImageClassifier(found, self.labels, device, dtype)
         else:
-            from mmsynth.models.clip.find import find
-
-            found = find(self.model, self.revision)
-            self._scorer = ClipHead(found, Path(self.head).expanduser(), self.head_activation, device, dtype)
-        self.record_model(ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")))
+            clip = find_clip(self.model, self.revision)
+            self._scorer = ClipHead(clip, Path(self.head).expanduser(), self.head_activation, device, dtype)
+        self.record_model(self._scorer.info)
 
     def prepare(self, sample: Sample) -> Any:
         """Decode, resize and crop."""
-        if sample.image is None:
-            raise SampleError("no_image", f"{self.name} is scored by the image")
-        return self._ready.pixels_for(sample.image.pixels())
+        return self._ready.pixels_for(sample.required_image().pixels())
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Any]) -> list[Result]:
-        scores = self._ready.scores(prepared)
-        return [self._judged(sample, own) for sample, own in zip(batch, scores, strict=True)]
+        names, found = self.score_names(), self._ready.scores(prepared)
+        rounded = [{name: round(score, 6) for name, score in zip(names, own, strict=True)} for own in found]
+        return [self.judged(sample, scores) for sample, scores in zip(batch, rounded, strict=True)]
 
     def score_names(self) -> tuple[str, ...]:
         if self.head is not None and not self.labels:
             return (self.name,)
         return tuple(f"{self.name}_{_slug(label)}" for label in self.labels)
 
+    def bounds(self) -> tuple[Bound, ...]:
+        place = self.labels.index(self.bound_label) if self.bound_label in self.labels else 0
+        return tuple(Bound(score, min="min", max="max") for score in self.score_names()[place : place + 1])
+
     @property
-    def _ready(self) -> "Scorer":
+    def _ready(self) -> classifiers.ImageScorer:
         if self._scorer is None:
             raise RuntimeError(f"{type(self).__name__}.setup() must run before the first batch")
         return self._scorer
-
-    def _judged(self, sample: Sample, scores: Sequence[float]) -> Result:
-        if not all(map(math.isfinite, scores)):
-            return Dropped(f"{self.name}_not_finite", sample)
-        rounded = {name: round(score, 6) for name, score in zip(self.score_names(), scores, strict=True)}
-        scored = sample.with_scores(**rounded)
-        judged = scores[self.labels.index(self.bound_label) if self.bound_label is not None else 0]
-        if self.min is not None and judged < self.min:
-            return Dropped(f"{self.name}_below_min", scored)
-        if self.max is not None and judged > self.max:
-            return Dropped(f"{self.name}_above_max", scored)
-        return scored
-
-
-class Scorer(Protocol):
-    """A model that gives numbers to pictures."""
-
-    def pixels_for(self, picture: "PIL.Image.Image") -> Any:
-        """One picture as the model wants it; runs in threads."""
-
-    def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
-        """For each prepared picture its scores, in the order of the labels."""
-
-
-class TransformersClassifier:
-    """An image classifier of transformers."""
-
-    def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
-        self._classifier = HubClassifier("image", found, labels, device, dtype)
-
-    def pixels_for(self, picture: "PIL.Image.Image") -> "torch.Tensor":
-        pixels: torch.Tensor = self._classifier.processor(images=picture, return_tensors="pt")["pixel_values"]
-        return pixels
-
-    def scores(self, prepared: Sequence["torch.Tensor"]) -> list[list[float]]:
-        import torch
-
-        own = self._classifier
-        pixels = torch.cat(list(prepared)).to(own.model.device, own.model.dtype)
-        with torch.inference_mode():
-            logits = own.logits(pixel_values=pixels)
-            if own.config.num_labels == 1 and not own.is_multi_label:
-                found = own.chosen(logits)  # a value, no probability
-            else:
-                found = own.probabilities(logits, each_by_itself=own.is_multi_label)
-            scores: list[list[float]] = found.tolist()
-        return scores
 
 
 def _slug(label: str) -> str:

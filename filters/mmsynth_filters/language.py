@@ -3,6 +3,7 @@
 import copy
 import difflib
 import functools
+import importlib.metadata
 import importlib.util
 import math
 import unicodedata
@@ -11,6 +12,7 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from mmsynth.bounds import Bound
 from mmsynth.errors import PluginError, RecipeError
 from mmsynth.models import ModelInfo
 from mmsynth.sample import Dropped, Result, Sample
@@ -31,8 +33,8 @@ class Language(Filter):
     than `min_letters` letters, in no language, of up to three words that all begin with a capital, as names do, or
     whose likeliest language is less likely than `und_below`. The score `language_confidence` is the probability of the
     likeliest among all that were possible (what is too short has none). Reasons: `language_not_kept` (not in `keep`;
-    `und` may stand there too) and `language_unsure` (confidence below `min_confidence`, and then `und` too, where
-    `keep` does not name it). With `keep` alone, `und` goes on: a guess is no reason to drop.
+    `und` may stand there too), `language_confidence_below_min`, and, with `min_confidence`, `language_undetermined`
+    for `und` where `keep` does not name it. With `keep` alone, `und` goes on: a guess is no reason to drop.
     Without `keep` and `min_confidence` it only scores. With one, a sample without a caption is dropped as `no_caption`.
 
     It knows 139 languages, and close ones (Norwegian and Danish, Russian and Macedonian) share the probability of short
@@ -74,7 +76,7 @@ class Language(Filter):
         self._identifier = _identifier()
         if self.among is not None:
             self._identifier.set_languages([name for name in self.among if name != UNDETERMINED])
-        self.record_model(ModelInfo("py3langid", _version("py3langid"), "float32"))
+        self.record_model(ModelInfo("py3langid", importlib.metadata.version("py3langid"), "float32"))
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         return [self._judged(sample) for sample in batch]
@@ -82,22 +84,25 @@ class Language(Filter):
     def score_names(self) -> tuple[str, ...]:
         return ("language_confidence",)
 
+    def bounds(self) -> tuple[Bound, ...]:
+        return (Bound("language_confidence", min="min_confidence"),)
+
+    def bound_parameters(self) -> tuple[str, ...]:
+        return (*super().bound_parameters(), "keep")
+
     def _judged(self, sample: Sample) -> Result:
-        bounded = self.keep is not None or self.min_confidence is not None
-        if not sample.caption or not sample.caption.strip():
-            return Dropped("no_caption", sample) if bounded else sample
-        language, confidence = self.classify(sample.caption)
-        told = sample if language == UNDETERMINED else sample.with_scores(language_confidence=round(confidence, 4))
+        if sample.text is None:
+            return self.without_caption(sample)
+        language, confidence = self.classify(sample.text)
+        confidence = round(confidence, 4)
+        told = sample if language == UNDETERMINED else sample.with_scores(language_confidence=confidence)
         if language == UNDETERMINED or confidence < self.und_below:
             told = told.with_record(language=UNDETERMINED)
             kept = self.min_confidence is None or UNDETERMINED in (self.keep or ())
-            return told if kept else Dropped("language_unsure", told)
-        told = told.with_record(language=language)
+            return told if kept else Dropped("language_undetermined", told)
         if self.keep is not None and language not in self.keep:
-            return Dropped("language_not_kept", told)
-        if self.min_confidence is not None and not confidence >= self.min_confidence:
-            return Dropped("language_unsure", told)
-        return told
+            return Dropped("language_not_kept", told.with_record(language=language))
+        return self.judged(sample, {"language_confidence": confidence}, {"language": language})
 
     def classify(self, text: str) -> tuple[str, float]:
         """The likeliest language and its probability; und and 0 where there is too little to tell by."""
@@ -130,9 +135,3 @@ def _read_model() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

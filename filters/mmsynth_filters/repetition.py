@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.bounds import Bound
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
 # a word, or one character of a script written without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
@@ -49,26 +50,23 @@ class Repetition(Filter):
     def score_names(self) -> tuple[str, ...]:
         return ("repeated_ngrams", "tail_repeats", "longest_run")
 
+    def bounds(self) -> tuple[Bound, ...]:
+        return (
+            Bound("repeated_ngrams", max="max_ngrams"),
+            Bound("tail_repeats", max="max_tail"),
+            Bound("longest_run", max="max_run"),
+        )
+
     def _judged(self, sample: Sample) -> Result:
-        bounds = {
-            "repeated_ngrams": self.max_ngrams,
-            "tail_repeats": self.max_tail,
-            "longest_run": self.max_run,
-        }
-        if not sample.caption or not sample.caption.strip():
-            bounded = any(bound is not None for bound in bounds.values())
-            return Dropped("no_caption", sample) if bounded else sample
-        words = _TOKEN.findall(sample.caption.lower())
+        if sample.text is None:
+            return self.without_caption(sample)
+        words = _TOKEN.findall(sample.text.lower())
         scores = {
             "repeated_ngrams": round(repeated_share(words, self.ngram), 4),
             "tail_repeats": tail_repeats(words),
-            "longest_run": max(longest_run(words), _longest_character_run(sample.caption)),
+            "longest_run": max(longest_run(words), _longest_character_run(sample.text)),
         }
-        scored = sample.with_scores(**scores)
-        for name, bound in bounds.items():
-            if bound is not None and scores[name] > bound:
-                return Dropped(f"{name}_above_max", scored)
-        return scored
+        return self.judged(sample, scores)
 
 
 def repeated_share(words: Sequence[str], n: int) -> float:

@@ -3,17 +3,18 @@
 RapidOCR reads it, with the models that come in its package.
 """
 
+import importlib.metadata
 import importlib.util
 import logging
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr
 
-from mmsynth.errors import PluginError, SampleError
+from mmsynth.errors import PluginError
 from mmsynth.models import ModelInfo
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
 if TYPE_CHECKING:
@@ -50,12 +51,6 @@ class TextInImage(Filter):
 
     _engine: Any = PrivateAttr(default=None)
 
-    @model_validator(mode="after")
-    def _bounds(self) -> Self:
-        if self.min is not None and self.max is not None and self.max < self.min:
-            raise ValueError(f"max must be at least min, got min={self.min} and max={self.max}")
-        return self
-
     def check(self) -> None:
         for module in ("rapidocr", "onnxruntime"):
             if importlib.util.find_spec(module) is None:
@@ -70,13 +65,11 @@ class TextInImage(Filter):
             parameters["EngineConfig.onnxruntime.intra_op_num_threads"] = self.threads
         self._engine = rapidocr.RapidOCR(params=parameters)
         logging.getLogger("RapidOCR").setLevel(logging.ERROR)  # it warns of every picture without text
-        self.record_model(ModelInfo("rapidocr", _version("rapidocr"), "float32"))
+        self.record_model(ModelInfo("rapidocr", importlib.metadata.version("rapidocr"), "float32"))
 
     def prepare(self, sample: Sample) -> "PIL.Image.Image":
         """The picture in RGB."""
-        if sample.image is None:
-            raise SampleError("no_image", "text is looked for in an image")
-        return sample.image.pixels()
+        return sample.required_image().pixels()
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence["PIL.Image.Image"]) -> list[Result]:
         return [self._judged(sample, picture) for sample, picture in zip(batch, prepared, strict=True)]
@@ -86,15 +79,8 @@ class TextInImage(Filter):
 
     def _judged(self, sample: Sample, picture: "PIL.Image.Image") -> Result:
         boxes, lines = self._find(picture)
-        area = _covered(boxes, picture.size)
-        scored = sample.with_scores(text_area=round(area, 4), text_lines=len(boxes))
-        if lines:
-            scored = scored.with_record(text_in_image=lines)
-        if self.max is not None and area > self.max:
-            return Dropped("text_area_above_max", scored)
-        if self.min is not None and area < self.min:
-            return Dropped("text_area_below_min", scored)
-        return scored
+        scores = {"text_area": round(covered_share(boxes, picture.size), 4), "text_lines": len(boxes)}
+        return self.judged(sample, scores, {"text_in_image": lines} if lines else None)
 
     def _find(self, picture: "PIL.Image.Image") -> tuple[list[Any], list[dict[str, Any]]]:
         """The corners of each line, and its text and confidence."""
@@ -116,7 +102,7 @@ class TextInImage(Filter):
         return boxes, lines
 
 
-def _covered(boxes: Sequence[Sequence[Sequence[float]]], size: tuple[int, int]) -> float:
+def covered_share(boxes: Sequence[Sequence[Sequence[float]]], size: tuple[int, int]) -> float:
     """The share of a picture that lies in at least one box."""
     import numpy as np
     import PIL.Image
@@ -130,9 +116,3 @@ def _covered(boxes: Sequence[Sequence[Sequence[float]]], size: tuple[int, int]) 
     for box in boxes:
         draw.polygon([(x * scale, y * scale) for x, y in box], fill=1)
     return float(np.asarray(grid).mean())
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)

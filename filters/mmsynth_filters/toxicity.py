@@ -5,18 +5,15 @@ import importlib.util
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
 from mmsynth.errors import PluginError
-from mmsynth.models import ModelFiles, ModelInfo, resolve_dtype
-from mmsynth.models.classifiers import HubClassifier, find_classifier
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.models import resolve_dtype
+from mmsynth.models.classifiers import TextClassifier, find_classifier
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
-
-if TYPE_CHECKING:
-    import torch
 
 WORDS = "words"
 
@@ -112,7 +109,7 @@ class Toxicity(Filter):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 
     _list: "WordList | None" = PrivateAttr(default=None)
-    _classifier: "TextClassifier | None" = PrivateAttr(default=None)
+    _classifier: TextClassifier | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _words_or_model(self) -> Self:
@@ -140,37 +137,32 @@ class Toxicity(Filter):
                 {*_listed(), *_MORE, *self.words}, allow={*EVERYDAY, *self.allow} - {*self.words}, own=self.words
             )
             return
-        found, dtype = (
-            find_classifier("text", self.model, self.revision, self.labels),
-            resolve_dtype(self.dtype, device),
-        )
-        self._classifier = TextClassifier(found, self.labels, device, dtype)
-        self.record_model(ModelInfo(found.id, found.revision, str(dtype).removeprefix("torch.")))
+        found = find_classifier("text", self.model, self.revision, self.labels)
+        self._classifier = TextClassifier(found, self.labels, device, resolve_dtype(self.dtype, device))
+        self.record_model(self._classifier.info)
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
-        rows = [i for i, sample in enumerate(batch) if sample.caption and sample.caption.strip()]
-        captions = [batch[i].caption or "" for i in rows]
-        if self._classifier is not None:
-            found = dict(zip(rows, self._classifier.scores(captions), strict=True))
-        else:
-            if self._list is None:
-                raise RuntimeError("Toxicity.setup() must run before the first batch")
-            found = {i: (float(self._list.count(text)), False) for i, text in zip(rows, captions, strict=True)}
-        return [self._judged(sample, found.get(i)) for i, sample in enumerate(batch)]
+        judged = iter(self._judged([sample for sample in batch if sample.text is not None]))
+        return [self.without_caption(sample) if sample.text is None else next(judged) for sample in batch]
 
     def score_names(self) -> tuple[str, ...]:
         return ("toxicity",)
 
-    def _judged(self, sample: Sample, found: tuple[float, bool] | None) -> Result:
-        if found is None:
-            return sample if self.max is None else Dropped("no_caption", sample)
-        score, truncated = found
-        if truncated:
-            sample = sample.with_record(toxicity_truncated=True)
-        if not math.isfinite(score):
-            return Dropped("toxicity_not_finite", sample)
-        scored = sample.with_scores(toxicity=round(score, 6))
-        return Dropped("toxicity_above_max", scored) if self.max is not None and score > self.max else scored
+    def _judged(self, batch: Sequence[Sample]) -> list[Result]:
+        """Of samples with captions."""
+        captions = [sample.text or "" for sample in batch]
+        if self._classifier is None:
+            if self._list is None:
+                raise RuntimeError("Toxicity.setup() must run before the first batch")
+            counts = [float(self._list.count(caption)) for caption in captions]
+            return [self.judged(sample, {"toxicity": count}) for sample, count in zip(batch, counts, strict=True)]
+        results: list[Result] = []
+        for sample, found in zip(batch, self._classifier.scores(captions), strict=True):
+            told = sample.with_record(toxicity_truncated=True) if found.truncated else sample
+            # NaN, which max() may pass over, counts as the largest
+            worst = max(found.scores, key=lambda score: (math.isnan(score), score))
+            results.append(self.judged(told, {"toxicity": round(worst, 6)}))
+        return results
 
 
 class WordList:
@@ -237,30 +229,3 @@ def _listed() -> list[str]:
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     # "shi+", "masterbat*": what is left of them without their sign is no word of the list
     return [line for line in lines if line and not line.endswith(("+", "*"))]
-
-
-class TextClassifier:
-    """A sequence classifier of transformers."""
-
-    def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
-        self._classifier = HubClassifier("text", found, labels, device, dtype)
-        config, self._tokenizer = self._classifier.config, self._classifier.processor
-        positions = getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length
-        # RoBERTa and its kin keep the first positions for padding, and say so in the tokenizer alone
-        self._context = int(min(positions, self._tokenizer.model_max_length))
-
-    def scores(self, texts: Sequence[str]) -> list[tuple[float, bool]]:
-        """For each text the largest probability among the labels, and whether its end was left unread."""
-        import torch
-
-        if not texts:
-            return []
-        own = self._classifier
-        longer = [len(ids) > self._context for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
-        inputs = self._tokenizer(
-            list(texts), padding=True, truncation=True, max_length=self._context, return_tensors="pt"
-        ).to(own.model.device)
-        each_by_itself = own.is_multi_label or own.config.num_labels == 1
-        with torch.inference_mode():
-            best = own.probabilities(own.logits(**inputs), each_by_itself=each_by_itself).amax(dim=-1).tolist()
-        return list(zip(best, longer, strict=True))

@@ -24,7 +24,7 @@ from mmsynth.selection.rows import TABLE, Rows, quoted
 from mmsynth.selection.source import Selection
 from mmsynth.shards.folder import RunFolder
 from mmsynth.sources.base import Slice, Unreadable
-from mmsynth.stage import Captioner, Stage
+from mmsynth.stage import Captioner, Filter, Stage
 
 Floats = npt.NDArray[np.float64]
 #: samples whose almost-true captions of each kind are scored: an AUC needs no more
@@ -116,8 +116,7 @@ def _stage_of(run: str, score: str) -> Stage:
     recipe = Recipe.from_dict(RunFolder(run).description()["recipe"])
     for stage in recipe.stages:
         if score in stage.score_names():
-            bounds: dict[str, Any] = {name: None for name in ("min", "max") if name in type(stage).model_fields}
-            return stage.model_copy(update=bounds)
+            return stage.without_bounds() if isinstance(stage, Filter) else stage
     if isinstance(recipe.source, Selection):
         return _stage_of(recipe.source.runs[0], score)
     raise RecipeError(

@@ -10,7 +10,7 @@ classifiers.py image and text classifiers
 Importing this loads no torch.
 """
 
-from mmsynth.models.devices import DTYPES, resolve_device, resolve_dtype
+from mmsynth.models.devices import DTYPES, dtype_name, resolve_device, resolve_dtype
 from mmsynth.models.files import ModelFiles, ModelInfo, find_model, nano_files
 from mmsynth.models.loading import is_trusted, loading_quietly, tell_of_nano, trust
 
@@ -18,6 +18,7 @@ __all__ = [
     "DTYPES",
     "ModelFiles",
     "ModelInfo",
+    "dtype_name",
     "find_model",
     "is_trusted",
     "loading_quietly",

@@ -1,12 +1,19 @@
-"""Classifiers of transformers, of images or of texts: finding one with the labels asked for, and loading it."""
+"""Image and text classifiers of transformers: found by their labels, loaded, and run on pictures or texts.
+
+Does not know samples, nor what a label means.
+"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from mmsynth.errors import ModelError, PluginError
-from mmsynth.models import ModelFiles, find_model, loading_quietly
+from mmsynth.models.devices import dtype_name
+from mmsynth.models.files import ModelFiles, ModelInfo, find_model, first_line
+from mmsynth.models.loading import loading_quietly
 
 if TYPE_CHECKING:
+    import PIL.Image
     import torch
 
 Kind: TypeAlias = Literal["image", "text"]
@@ -17,11 +24,13 @@ _FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 
 
 def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequence[str]) -> ModelFiles:
-    """The folder of a classifier with these labels; nothing is loaded. Raises ModelError, PluginError."""
+    """The folder of a classifier with these labels; loads nothing. Raises ModelError, PluginError."""
     try:
         import transformers
     except ImportError as error:
-        raise PluginError(f"model '{model}' needs 'transformers': pip install 'mmsynth[vlm]'") from error
+        raise PluginError(
+            f"the classifier '{model}' needs 'transformers', which is not installed: pip install 'mmsynth[vlm]'"
+        ) from error
     known_kinds = {
         "image": transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
         "text": transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
@@ -30,18 +39,30 @@ def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequen
     try:
         config = transformers.AutoConfig.from_pretrained(found.folder, **_LOCAL)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model '{model}' has no configuration that can be read in {found.folder}") from error
+        raise ModelError(f"model '{model}' has no readable configuration in {found.folder}") from error
     if type(config) not in known_kinds[kind]:
         raise ModelError(f"model '{model}' is a '{config.model_type}', which is no {kind} classifier of transformers")
     if not any(found.folder.glob("*.safetensors")):
-        raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; others are not loaded")
+        raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; mmsynth loads no others")
     known = [str(label) for label in (config.id2label or {}).values()]
     if unknown := [label for label in labels if label not in known]:
         raise ModelError(f"model '{model}' has no label '{unknown[0]}'; its labels: {', '.join(known)}")
     return found
 
 
-class HubClassifier:
+class ImageScorer(Protocol):
+    """A model that gives numbers to pictures: an ImageClassifier, or a head over CLIP embeddings."""
+
+    info: ModelInfo
+
+    def pixels_for(self, picture: "PIL.Image.Image") -> Any:
+        """One picture as the model takes it. Safe to call in threads."""
+
+    def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
+        """For each prepared picture its scores, in the order of the labels."""
+
+
+class _Classifier:
     """A classifier on its device, in its dtype, with its processor or tokenizer."""
 
     @loading_quietly("transformers")
@@ -53,15 +74,18 @@ class HubClassifier:
             "text": (transformers.AutoModelForSequenceClassification, transformers.AutoTokenizer),
         }
         model_class, processor_class = classes[kind]
-        try:
+        try:  # transformers and the libraries below it raise a dozen kinds for broken files
             self.processor: Any = processor_class.from_pretrained(found.folder, **_LOCAL)
             model: Any = model_class.from_pretrained(found.folder, dtype=dtype, use_safetensors=True, **_LOCAL)
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"model '{found.id}' cannot be loaded: {str(error).strip().splitlines()[0]}") from error
+        except Exception as error:
+            raise ModelError(f"model '{found.id}' could not be loaded: {first_line(error)}") from error
         self.model: Any = model.to(device).eval()
-        self.config: Any = model.config
+        self.info = ModelInfo(found.id, found.revision, dtype_name(dtype))
+        config: Any = model.config
+        self.is_multi_label = bool(config.problem_type == "multi_label_classification")
+        self.has_one_output = bool(config.num_labels == 1)
         # not label2id, which configurations may leave out
-        column = {str(label): int(i) for i, label in self.config.id2label.items()}
+        column = {str(label): int(i) for i, label in config.id2label.items()}
         self._columns = [column[label] for label in labels]
 
     def logits(self, **inputs: "torch.Tensor") -> "torch.Tensor":
@@ -77,6 +101,75 @@ class HubClassifier:
         """The columns of the labels asked for."""
         return values[:, self._columns]
 
-    @property
-    def is_multi_label(self) -> bool:
-        return bool(self.config.problem_type == "multi_label_classification")
+
+class ImageClassifier:
+    """An image classifier of transformers. An ImageScorer.
+
+    A score is the label's probability: each label's own where the model says multi-label, else the softmax's. A model
+    with one output gives its value as it is.
+    """
+
+    def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
+        self._classifier = _Classifier("image", found, labels, device, dtype)
+        self.info = self._classifier.info
+
+    def pixels_for(self, picture: "PIL.Image.Image") -> "torch.Tensor":
+        """One picture as the model takes it. Safe to call in threads."""
+        pixels: torch.Tensor = self._classifier.processor(images=picture, return_tensors="pt")["pixel_values"]
+        return pixels
+
+    def scores(self, prepared: Sequence["torch.Tensor"]) -> list[list[float]]:
+        """For each prepared picture its scores, in the order of the labels."""
+        import torch
+
+        own = self._classifier
+        pixels = torch.cat(list(prepared)).to(own.model.device, own.model.dtype)
+        with torch.inference_mode():
+            logits = own.logits(pixel_values=pixels)
+            if own.has_one_output and not own.is_multi_label:
+                found = own.chosen(logits)  # a value, no probability
+            else:
+                found = own.probabilities(logits, each_by_itself=own.is_multi_label)
+            scores: list[list[float]] = found.tolist()
+        return scores
+
+
+@dataclass(frozen=True, slots=True)
+class TextScores:
+    """Of one text: the labels' probabilities, and whether its end did not fit the model's context."""
+
+    scores: tuple[float, ...]
+    truncated: bool
+
+
+class TextClassifier:
+    """A sequence classifier of transformers.
+
+    A score is the label's probability: each label's own where the model says multi-label or has one output, else the
+    softmax's.
+    """
+
+    def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
+        self._classifier = _Classifier("text", found, labels, device, dtype)
+        self.info = self._classifier.info
+        self._tokenizer = self._classifier.processor
+        config = self._classifier.model.config
+        positions = getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length
+        # RoBERTa and its kin keep the first positions for padding, and say so in the tokenizer alone
+        self._context = int(min(positions, self._tokenizer.model_max_length))
+
+    def scores(self, texts: Sequence[str]) -> list[TextScores]:
+        """For each text its scores, in the order of the labels."""
+        import torch
+
+        if not texts:
+            return []
+        own = self._classifier
+        longer = [len(ids) > self._context for ids in self._tokenizer(list(texts), verbose=False)["input_ids"]]
+        inputs = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._context, return_tensors="pt"
+        ).to(own.model.device)
+        with torch.inference_mode():
+            logits = own.logits(**inputs)
+            found = own.probabilities(logits, each_by_itself=own.is_multi_label or own.has_one_output).tolist()
+        return [TextScores(tuple(row), cut) for row, cut in zip(found, longer, strict=True)]

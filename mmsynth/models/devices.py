@@ -36,6 +36,11 @@ def resolve_dtype(dtype: str, device: str) -> "torch.dtype":
     return torch.float32
 
 
+def dtype_name(dtype: "torch.dtype") -> str:
+    """As recipes and provenance write it, such as bfloat16."""
+    return str(dtype).removeprefix("torch.")
+
+
 def _cpu_has_bfloat16() -> bool:
     import torch
 

@@ -52,6 +52,12 @@ def nano_files(kind: str) -> ModelFiles:
     raise ModelError(f"no installed plugin ships a nano model for {kind}: name another model by folder or hub id")
 
 
+def first_line(error: BaseException) -> str:
+    """An error of another library in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> ModelFiles:
     try:
         from huggingface_hub import snapshot_download
@@ -59,11 +65,11 @@ def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> M
         raise ModelError(f"model '{model}' comes from the hub: pip install 'mmsynth[all]'") from error
     try:
         folder = snapshot_download(model, revision=revision, allow_patterns=patterns)
-    except Exception as error:  # the hub's client raises a dozen kinds; all mean "cannot be had"
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # the hub's client raises a dozen kinds; all mean that there is no model
         raise ModelError(
-            f"model '{model}' cannot be had: not a local folder, not in the hub's cache, and the hub says: "
-            f"{first_line} (check the name, the network and HF_TOKEN, or use a local folder or 'nano')"
+            f"model '{model}' could not be found or downloaded: no local folder, not in the hub's cache, and "
+            f"the hub says: {first_line(error)} "
+            "(check the name, the network and HF_TOKEN, or use a local folder or 'nano')"
         ) from error
     return ModelFiles(model, Path(folder), Path(folder).name)
 

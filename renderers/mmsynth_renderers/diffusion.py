@@ -16,7 +16,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from mmsynth.errors import ModelError, PluginError, RecipeError, SampleError
 from mmsynth.image import Image
-from mmsynth.models import ModelFiles, ModelInfo, loading_quietly, resolve_dtype, tell_of_nano
+from mmsynth.models import ModelFiles, ModelInfo, dtype_name, loading_quietly, resolve_dtype, tell_of_nano
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Renderer
 from mmsynth_renderers.pipeline_files import find_pipeline
@@ -116,7 +116,7 @@ class DiffusionRenderer(Renderer):
             vae.to(memory_format=torch.channels_last)
         encode_once(pipeline)
         self._pipeline = pipeline.to(device)
-        self.record_model(ModelInfo(files.id, files.revision, str(dtype).removeprefix("torch.")))
+        self.record_model(ModelInfo(files.id, files.revision, dtype_name(dtype)))
 
     def _accepted(self, pipeline: Any) -> dict[str, Any]:
         """The call's arguments, all of which this pipeline takes and heeds. Raises RecipeError for others."""
@@ -140,9 +140,9 @@ class DiffusionRenderer(Renderer):
         return arguments
 
     def prepare(self, sample: Sample) -> str:
-        if not (sample.caption or "").strip():
+        if sample.text is None:
             raise SampleError("no_prompt", "there is no caption to draw")
-        return sample.caption or ""
+        return sample.text
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[str]) -> list[Result]:
         import torch
@@ -218,7 +218,7 @@ def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
         SafetensorError,
     ) as error:
         detail = " ".join(str(error).split())[:300]
-        raise ModelError(f"model '{files.id}' cannot be loaded as a text-to-image pipeline: {detail}") from error
+        raise ModelError(f"model '{files.id}' could not be loaded as a text-to-image pipeline: {detail}") from error
     missing = {"prompt", "generator"} - inspect.signature(pipeline.__call__).parameters.keys()
     if missing:
         raise ModelError(

@@ -191,10 +191,10 @@ def by_embedding(base: list[Picture], model: str) -> dict[str, Any]:
     """Through the CLIP filter's own model; needs the extra clip."""
     import torch
 
-    from mmsynth.models.clip.find import find
+    from mmsynth.models.clip.find import find_clip
     from mmsynth.models.clip.model import ClipModel
 
-    clip = ClipModel(find(model), "cpu", torch.float32)
+    clip = ClipModel(find_clip(model), "cpu", torch.float32)
 
     def embedded(pictures: list[Picture]) -> np.ndarray[Any, Any]:
         batches = [pictures[i : i + 64] for i in range(0, len(pictures), 64)]

@@ -217,6 +217,25 @@ def test_the_command_tells_writes_and_draws(tmp_path: Path, capsys: pytest.Captu
         assert chart.width > 600
 
 
+def test_the_filters_own_bounds_do_not_hide_what_mismatched_pairs_score(tmp_path: Path) -> None:
+    pipeline = mm.scenes(60, seed=2).render("scenes").caption("facts")
+    pipeline = (
+        pipeline.filter("caption_length", min_words=12).filter("scene_truth", min=0.9).filter("image_size", min_side=9)
+    )
+    report = pipeline.write(tmp_path / "run")
+    assert report.dropped.keys() == {"words_below_min"}
+    scored = score_run(str(tmp_path / "run"), "truth")
+    assert (scored.pairs == 1).all()
+    assert len(scored.mismatched) == len(scored.pairs) == report.kept
+    assert scored.mismatched.min() < 0.9
+    words = score_run(str(tmp_path / "run"), "words")
+    assert len(words.mismatched) == report.kept
+    short = mm.scenes(60, seed=2).render("scenes").caption("facts", detail="short")
+    swapped = short.filter("caption_length", max_words=5).write(tmp_path / "short")
+    assert 10 < swapped.kept < 60
+    assert score_run(str(tmp_path / "short"), "chars").mismatched.size == swapped.kept
+
+
 def test_what_cannot_be_calibrated_says_why(tmp_path: Path) -> None:
     mm.scenes(8).render("scenes").write(tmp_path / "unscored")
     with pytest.raises(RecipeError, match="The filter 'clip' gives this score"):

@@ -232,7 +232,7 @@ def test_a_model_that_cannot_be_had_is_one_clear_error_before_any_work(monkeypat
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(ModelError, match="no local folder and no hub id"):
         VisionLanguageCaptioner(model="no-such-model").check()
-    with pytest.raises(ModelError, match=r"'nobody/no-such-model' cannot be had") as caught:
+    with pytest.raises(ModelError, match=r"'nobody/no-such-model' could not be found or downloaded") as caught:
         VisionLanguageCaptioner(model="nobody/no-such-model").check()
     assert "\n" not in str(caught.value)
 

@@ -40,16 +40,17 @@ def reason(stage: CaptionLength, caption: str | None) -> str | None:
 def test_bounds_are_inclusive() -> None:
     stage = CaptionLength(min_words=2, max_words=4)
     found = [reason(stage, text) for text in ("dog", "a dog", "a b c d", "a b c d e")]
-    assert found == ["caption_too_short", None, None, "caption_too_long"]
+    assert found == ["words_below_min", None, None, "words_above_max"]
     stage = CaptionLength(min_chars=3, max_chars=5)
     found = [reason(stage, text) for text in ("ab", "abc", "  a \n b  c", "abcdef")]
-    assert found == ["caption_too_short", None, None, "caption_too_long"]
+    assert found == ["chars_below_min", None, None, "chars_above_max"]
 
 
-def test_no_caption_is_a_caption_of_no_words() -> None:
-    assert reason(CaptionLength(min_words=1), None) == "caption_too_short"
-    assert reason(CaptionLength(min_chars=1), " ") == "caption_too_short"
-    assert reason(CaptionLength(max_words=1), None) is None
+def test_no_caption_passes_no_bound() -> None:
+    assert reason(CaptionLength(min_words=1), None) == reason(CaptionLength(max_words=1), " ") == "no_caption"
+    (result,) = CaptionLength().process([Sample("k")])
+    assert isinstance(result, Sample)
+    assert "scores" not in result.record
 
 
 def test_without_a_bound_it_only_scores() -> None:
@@ -80,8 +81,8 @@ def test_keeps_the_stage_contract() -> None:
     ("parameters", "message"),
     [
         ({"min_words": -1}, "greater than or equal to 0"),
-        ({"min_words": 5, "max_words": 4}, "max_words must be at least min_words, got 5 and 4"),
-        ({"min_chars": 5, "max_chars": 4}, "max_chars must be at least min_chars, got 5 and 4"),
+        ({"min_words": 5, "max_words": 4}, "max_words must be at least min_words, got min_words=5 and max_words=4"),
+        ({"min_chars": 5, "max_chars": 4}, "max_chars must be at least min_chars, got min_chars=5 and max_chars=4"),
     ],
 )
 def test_bounds_that_cannot_be_right_are_refused(parameters: dict[str, Any], message: str) -> None:

@@ -1,6 +1,5 @@
 """ClipScore gives open_clip's own cosines, for every caption, in any batch, for any text tower."""
 
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,11 +13,12 @@ from pydantic import ValidationError
 import mmsynth as mm
 from mmsynth.errors import ImageError, SampleError
 from mmsynth.image import Image
-from mmsynth.models.clip.towers import FirstTokenBlock
+from mmsynth.models.clip.find import find_clip
+from mmsynth.models.clip.model import ClipModel
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage, photo_samples
 from mmsynth_filters.clip import ClipScore
-from tests.filters.conftest import VISION, save_clip, save_full_size
+from tests.models.clip_folders import save_full_size
 
 KINDS = ["clip", "eos", "siglip", "class_token", "transformers"]
 LONG = "A dog on the red gradient. The dog with a blue dog, and the red dog of the blue. " * 3
@@ -82,26 +82,6 @@ def test_keeps_the_stage_contract(clip_folders: dict[str, Path], kind: str) -> N
     check_stage(ClipScore(model=str(clip_folders[kind]), dtype="float32"), samples())
 
 
-def test_only_the_positions_that_count_go_through_a_causal_tower(clip_folders: dict[str, Path]) -> None:
-    lengths = {
-        kind: len(scorer(folder)._reader.read("a dog").pieces[0].tokens) for kind, folder in clip_folders.items()
-    }
-    assert lengths == {"clip": 4, "eos": 4, "siglip": 24, "class_token": 24, "transformers": 24}
-
-
-@pytest.mark.parametrize(
-    ("vision", "spared"),
-    [({}, True), ({"pool_type": "avg"}, False), ({"attentional_pool": True}, False), ({"layers": 1}, False)],
-)
-def test_only_the_class_token_goes_through_the_last_block(tmp_path: Path, vision: dict[str, Any], spared: bool) -> None:
-    folder = save_clip(tmp_path, {"vision_cfg": VISION | vision, "text_cfg": {"vocab_size": 49408}})
-    stage, batch = scorer(folder), samples()
-    blocks = stage._clip._model.visual.transformer.resblocks
-    assert isinstance(blocks[-1], FirstTokenBlock) is spared
-    expected = [cosine(folder, sample, sample.caption or "") for sample in batch]
-    assert [score(result) for result in stage.process(batch)] == pytest.approx(expected, abs=1e-6)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_batch_size_changes_nothing(clip_folders: dict[str, Path], kind: str, batch_size: int) -> None:
@@ -157,15 +137,18 @@ def test_bounds_drop_and_keep_the_scores(clip_folder: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["clip", "eos", "siglip"])
 def test_long_captions_are_scored_in_pieces(clip_folders: dict[str, Path], kind: str) -> None:
+    import torch
+
     stage = scorer(clip_folders[kind])
     sample = samples(1)[0].with_caption(LONG)
-    reader = stage._reader
-    texts = reader._pieces_of(LONG)
+    reader = ClipModel(find_clip(str(clip_folders[kind])), "cpu", torch.float32).reader()
+    pieces = reader.read(LONG).pieces
+    texts = [piece.text for piece in pieces]
     assert "".join(texts).split() == LONG.replace(". ", ".").split() or " ".join(texts).split() == LONG.split()
-    assert all(reader._length(text) <= 24 for text in texts)
+    assert all(len(piece.tokens) <= 24 for piece in pieces)
     assert all(text.endswith((".", ",")) for text in texts), f"cut inside a sentence: {texts}"
     result = stage.process([sample])[0]
-    weights = [reader._length(text) - 2 for text in texts]
+    weights = [piece.weight for piece in pieces]
     cosines = [cosine(clip_folders[kind], sample, text) for text in texts]
     mean = sum(c * w for c, w in zip(cosines, weights, strict=True)) / sum(weights)
     assert score(result) == pytest.approx(mean, abs=1e-5)
@@ -192,13 +175,6 @@ def test_a_long_caption_without_an_entry_is_marked_in_the_record(
     result = scorer(clip_folder, long_captions=long_captions).process([sample])[0]
     assert isinstance(result, Sample)
     assert result.record[flag]
-
-
-def test_a_caption_that_just_fills_the_context_is_whole(clip_folders: dict[str, Path]) -> None:
-    for kind in KINDS:
-        reader = scorer(clip_folders[kind])._reader
-        assert len(reader.read(" ".join(["dog"] * 22)).pieces) == 1, kind
-        assert len(reader.read(" ".join(["dog"] * 23)).pieces) == 2, kind
 
 
 @pytest.mark.parametrize("kind", ["clip", "eos"])
@@ -231,15 +207,33 @@ def test_captions_of_any_script_and_length_are_scored(
     assert not marked[8]
 
 
-def test_a_sample_without_a_caption_is_dropped_and_one_without_an_image_fails(clip_folder: Path) -> None:
+def test_a_sample_without_a_caption_passes_no_bound_and_one_without_an_image_fails(clip_folder: Path) -> None:
     good = samples(2)
-    stage = scorer(clip_folder)
     blank = Sample("blank", good[0].image, " \n")
-    results = stage.process([good[0], Sample("none", good[0].image), blank, good[1]])
+    batch = [good[0], Sample("none", good[0].image), blank, good[1]]
+    results = scorer(clip_folder, min=-1).process(batch)
     assert [getattr(result, "reason", None) for result in results] == [None, "no_caption", "no_caption", None]
+    stage = scorer(clip_folder)
+    assert stage.process(batch)[1:3] == batch[1:3], "without a bound they go on as they came"
+    assert stage.process([blank]) == [blank]
     with pytest.raises(SampleError, match="no_image"):
         stage.prepare(Sample("k", caption="a dog"))
-    assert [getattr(result, "reason", None) for result in stage.process([blank])] == ["no_caption"]
+
+
+def test_every_kept_sample_has_its_embedding_without_a_caption_too(clip_folder: Path) -> None:
+    batch = [*samples(2), Sample("none", samples(1)[0].image)]
+    stage = scorer(clip_folder, embeddings=True)
+    assert stage.array_names() == ("image",)
+    assert scorer(clip_folder, embeddings=True, name="small").array_names() == ("image_small",)
+    assert scorer(clip_folder).array_names() == ()
+    for results in stage.process(batch), stage.process(batch[2:]):
+        assert all(isinstance(result, Sample) and result.arrays["image"].shape == (24,) for result in results)
+    (none,) = stage.process(batch[2:])
+    assert isinstance(none, Sample)
+    assert "scores" not in none.record
+    assert (none.arrays["image"] == stage.process(batch)[0].arrays["image"]).all()
+    bounded = scorer(clip_folder, embeddings=True, min=-1)
+    assert getattr(bounded.process(batch)[2], "reason", None) == "no_caption"
 
 
 def test_threads_may_prepare_together(clip_folders: dict[str, Path]) -> None:
@@ -332,19 +326,8 @@ def test_fast_decoding_and_bfloat16_move_scores_of_photographs_by_less_than_two_
     assert np.ptp(exact) > 0.05, "the model must tell these photographs apart"
     for dtype in ("bfloat16", "float32"):
         fast = scorer(folder, exact=False, dtype=dtype)
-        assert fast._clip.least_side == 224
         assert np.abs(np.array([score(result) for result in fast.process(batch)]) - exact).max() < 0.002
     assert batch[0].image is not None
     cut = replace(batch[0], image=Image(batch[0].image.data[:-4000]))
     with pytest.raises(ImageError):
         fast.prepare(cut)
-
-
-@pytest.mark.parametrize(("mode", "least_side"), [("longest", None), ("shortest", 64), ("squash", 64)])
-def test_models_that_pad_their_pictures_take_them_whole(tmp_path: Path, mode: str, least_side: int | None) -> None:
-    folder = save_clip(tmp_path, {"vision_cfg": VISION | {"image_size": 64}, "text_cfg": {"vocab_size": 49408}})
-    config = json.loads((folder / "open_clip_config.json").read_text())
-    config["preprocess_cfg"] = {"resize_mode": mode}
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    assert scorer(folder, exact=False)._clip.least_side == least_side
-    assert scorer(folder)._clip.least_side is None, "nothing is approximated where all is to be exact"

@@ -113,7 +113,7 @@ def test_keeps_the_stage_contract() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"min_faces": 2, "max_faces": 1}, "max_faces must be at least min_faces, got 2 and 1"),
+        ({"min_faces": 2, "max_faces": 1}, "max_faces must be at least min_faces, got min_faces=2 and max_faces=1"),
         ({"max_area": 2}, "less than or equal to 1"),
         ({"min_side": 0}, "greater than 0"),
         ({"min_confidence": float("nan")}, "greater than or equal to 0|finite"),

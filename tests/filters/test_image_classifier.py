@@ -14,8 +14,8 @@ from mmsynth.errors import ModelError, SampleError
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage
 from mmsynth_filters.image_classifier import ImageClassifier
-from tests.filters.classifiers import LABELS, save_vit
 from tests.filters.photographs import photograph
+from tests.models.classifiers import LABELS, save_vit
 
 NAMES = ["astronaut", "coffee", "chelsea", "china", "flower"]
 
@@ -79,7 +79,7 @@ def test_bounds_judge_one_label_and_keep_all_scores(classifier: Path, batch: lis
     low, high = sorted(found)[1] - 1e-5, sorted(found)[3] + 1e-5
     two = ready(model=str(classifier), labels=LABELS[:2], bound_label="nsfw", min=low, max=high, name="unsafe")
     for value, result in zip(found, two.process(batch), strict=True):
-        expected = "unsafe_below_min" if value < low else "unsafe_above_max" if value > high else None
+        expected = "unsafe_nsfw_below_min" if value < low else "unsafe_nsfw_above_max" if value > high else None
         assert getattr(result, "reason", None) == expected
         kept = result.sample if isinstance(result, Dropped) else result
         assert kept is not None
@@ -134,9 +134,13 @@ def test_both_kinds_keep_the_stage_contract(
     check_stage(ImageClassifier(model=str(clip_folder), head=str(head), dtype="float32"), batch)
 
 
-def test_a_score_that_is_no_number_is_no_score(batch: list[Sample]) -> None:
-    stage = ImageClassifier(model="owner/name", labels=["nsfw"], max=0.5)
-    assert getattr(stage._judged(batch[0], [math.nan]), "reason", None) == "image_not_finite"
+def test_a_score_that_is_no_number_is_no_score(tmp_path: Path, clip_folder: Path, batch: list[Sample]) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.full((1, 24), math.nan)}, tmp_path / "broken.safetensors")
+    results = ready(model=str(clip_folder), head=str(tmp_path / "broken.safetensors")).process(batch)
+    assert {getattr(result, "reason", None) for result in results} == {"image_not_finite"}
 
 
 def test_a_sample_without_an_image_fails(classifier: Path) -> None:

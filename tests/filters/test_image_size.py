@@ -24,7 +24,7 @@ def reasons(stage: ImageSize, *sizes: tuple[int, int]) -> list[str | None]:
 def test_bounds_are_inclusive() -> None:
     stage = ImageSize(min_side=20, max_side=60, max_aspect=3)
     sizes = [(20, 60), (60, 20), (19, 30), (61, 61), (20, 20), (60, 21)]
-    assert reasons(stage, *sizes) == [None, None, "side_below_min", "side_above_max", None, None]
+    assert reasons(stage, *sizes) == [None, None, "short_side_below_min", "long_side_above_max", None, None]
     assert reasons(ImageSize(max_aspect=2), (20, 40), (20, 41), (41, 20)) == [
         None,
         "aspect_above_max",
@@ -35,7 +35,7 @@ def test_bounds_are_inclusive() -> None:
 def test_without_a_bound_it_only_scores() -> None:
     (result,) = ImageSize().process([sized(64, 48)])
     assert isinstance(result, Sample)
-    assert result.record["scores"] == {"short_side": 48, "aspect": 1.3333}
+    assert result.record["scores"] == {"short_side": 48, "long_side": 64, "aspect": 1.3333}
     assert set(ImageSize().score_names()) == result.record["scores"].keys()
 
 
@@ -68,7 +68,7 @@ def test_keeps_the_stage_contract() -> None:
     ("parameters", "message"),
     [
         ({"min_side": 0}, "greater than or equal to 1"),
-        ({"min_side": 9, "max_side": 8}, "max_side must be at least min_side, got 9 and 8"),
+        ({"min_side": 9, "max_side": 8}, "max_side must be at least min_side, got min_side=9 and max_side=8"),
         ({"max_aspect": 0.5}, "greater than or equal to 1"),
     ],
 )

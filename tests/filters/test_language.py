@@ -69,7 +69,7 @@ def test_letters_of_a_syllable_count_twice() -> None:
 def test_only_the_languages_to_keep_are_kept() -> None:
     captions = ["two people on a beach", "Zwei Menschen gehen am Strand spazieren", "dog", None]
     assert reasons(ready(keep=["en"]), captions) == [None, "language_not_kept", None, "no_caption"]
-    assert reasons(ready(keep=["en"], min_confidence=0.1), ["dog"]) == ["language_unsure"]
+    assert reasons(ready(keep=["en"], min_confidence=0.1), ["dog"]) == ["language_undetermined"]
     assert reasons(ready(keep=["de", "und"]), captions) == ["language_not_kept", None, None, "no_caption"]
     assert reasons(ready(), captions) == [None] * 4
 
@@ -92,14 +92,14 @@ def test_a_language_that_is_a_guess_is_no_reason_to_drop(caption: str) -> None:
 
 def test_an_unsure_language_passes_no_bound_and_the_dropped_keep_their_score() -> None:
     stage = ready(min_confidence=0.6)
-    assert reasons(stage, ["two people on a beach", "red bicycle", "dog"]) == [
-        None,
-        "language_unsure",
-        "language_unsure",
-    ]
+    found = reasons(stage, ["two people on a beach", "red bicycle", "dog"])
+    assert found == [None, "language_undetermined", "language_undetermined"]
+    stage = ready(min_confidence=0.6, und_below=0)
     (result,) = stage.process([Sample("k", caption="red bicycle")])
     assert isinstance(result, Dropped)
+    assert result.reason == "language_confidence_below_min"
     assert result.sample is not None
+    assert result.sample.record["language"] == "en"
     assert result.sample.record["scores"]["language_confidence"] < 0.6
 
 

@@ -12,7 +12,7 @@ from mmsynth.errors import SampleError
 from mmsynth.image import Image
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.testing import check_stage
-from mmsynth_filters.text_in_image import TextInImage, _covered
+from mmsynth_filters.text_in_image import TextInImage, covered_share
 from tests.filters.photographs import photograph
 
 
@@ -69,15 +69,13 @@ def test_photographs_without_text_have_none(name: str) -> None:
 
 
 def test_bounds_drop_and_keep_what_was_read() -> None:
-    stage = TextInImage(max=0.1, threads=1)
-    stage._engine = ready()._engine  # the bounds are no business of the model's
+    stage = ready().model_copy(update={"max": 0.1})
     results = stage.process([written("GRAND SALE", "only today"), photograph("coffee", (300, 200))])
     assert [getattr(result, "reason", None) for result in results] == ["text_area_above_max", None]
     assert isinstance(results[0], Dropped)
     assert results[0].sample is not None
     assert len(results[0].sample.record["text_in_image"]) == 2
-    stage = TextInImage(min=0.1, threads=1)
-    stage._engine = ready()._engine
+    stage = ready().model_copy(update={"min": 0.1})
     (result,) = stage.process([photograph("coffee", (300, 200))])
     assert getattr(result, "reason", None) == "text_area_below_min"
 
@@ -85,8 +83,8 @@ def test_bounds_drop_and_keep_what_was_read() -> None:
 def test_boxes_that_overlap_count_once() -> None:
     left = [(0, 0), (50, 0), (50, 100), (0, 100)]
     wide = [(0, 0), (75, 0), (75, 100), (0, 100)]
-    assert _covered([left, wide], (100, 100)) == pytest.approx(0.75, abs=0.02)
-    assert _covered([], (100, 100)) == 0
+    assert covered_share([left, wide], (100, 100)) == pytest.approx(0.75, abs=0.02)
+    assert covered_share([], (100, 100)) == 0
 
 
 def test_a_sample_without_an_image_fails() -> None:

@@ -14,6 +14,7 @@ from mmsynth.errors import ModelError
 from mmsynth.sample import Dropped, Sample
 from mmsynth.testing import check_stage
 from mmsynth_filters.toxicity import Toxicity
+from tests.models.classifiers import save_bert
 
 GOOD = [
     "a great tit on a branch above a cock and a blue-footed booby",
@@ -65,7 +66,6 @@ BAD = {
     "a load of $hit": 1,
     "what b.i.t.c.h is this": 0,
 }
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "dog", "red", "cat", "on", "the", "lawn"]
 
 
 def ready(**parameters: Any) -> Toxicity:
@@ -88,37 +88,7 @@ def words() -> Toxicity:
 
 @pytest.fixture(scope="module", params=["single_label_classification", "multi_label_classification"])
 def classifier(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """BertForSequenceClassification, tiny, drawn at random, with the labels of a hub model."""
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
-    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
-
-    folder = tmp_path_factory.mktemp(request.param)
-    built = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    built.pre_tokenizer = pre_tokenizers.Whitespace()
-    built.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    fast = PreTrainedTokenizerFast(tokenizer_object=built, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]")
-    fast.save_pretrained(folder)
-    config = BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=16,
-        id2label={0: "neutral", 1: "toxic", 2: "insult"},
-        problem_type=request.param,
-    )
-    torch.manual_seed(5)
-    model = BertForSequenceClassification(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(0, 0.3)
-    model.save_pretrained(folder)
-    return folder
+    return save_bert(tmp_path_factory.mktemp(request.param), request.param)
 
 
 @pytest.mark.parametrize("caption", GOOD)
@@ -149,7 +119,6 @@ def test_a_bound_drops_and_keeps_the_score() -> None:
     assert results[1].sample is not None
     assert results[1].sample.record["scores"] == {"toxicity": 1}
     assert isinstance(ready().process([Sample("c")])[0], Sample)
-    assert getattr(stage._judged(Sample("k"), (math.nan, False)), "reason", None) == "toxicity_not_finite"
 
 
 def test_words_keep_the_stage_contract() -> None:

@@ -150,7 +150,7 @@ def test_the_scheduler_is_the_plain_pipelines_with_the_same_configuration(folder
     plain = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     plain.set_progress_bar_config(disable=True)
     plain.scheduler = UniPCMultistepScheduler.from_config(plain.scheduler.config)
-    generator = torch.Generator("cpu").manual_seed(ready(folder).seed(SAMPLES[0]))
+    generator = torch.Generator("cpu").manual_seed(ready(folder).seed_of(SAMPLES[0]))
     expected = plain(SAMPLES[0].caption, num_inference_steps=3, generator=generator).images[0]
     assert (pixels(drawn) == np.asarray(expected)).all()
 
@@ -281,7 +281,7 @@ def test_half_precision_draws_too(folder: Path) -> None:
     assert pixels(full).shape == pixels(half).shape
 
 
-# -- models that cannot be had -----------------------------------------------------------------------------------------
+# -- models that are not there -----------------------------------------------------------------------------------------
 
 
 def refusal(model: Path | str, **parameters: Any) -> str:
@@ -317,7 +317,7 @@ def test_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -
     (foreign / "unet/my_unet.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass MyUNet: pass\n")
     index = json.loads((foreign / "model_index.json").read_text())
     (foreign / "model_index.json").write_text(json.dumps(index | {"unet": ["my_unet", "MyUNet"]}))
-    with pytest.raises(ModelError, match="cannot be loaded as a text-to-image pipeline"):
+    with pytest.raises(ModelError, match="could not be loaded as a text-to-image pipeline"):
         ready(foreign)
     assert not marker.exists()
 
@@ -326,7 +326,7 @@ def test_broken_weights_are_one_clear_error(folder: Path, tmp_path: Path) -> Non
     broken = shutil.copytree(folder, tmp_path / "broken")
     weights = broken / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="cannot be loaded as a text-to-image pipeline"):
+    with pytest.raises(ModelError, match="could not be loaded as a text-to-image pipeline"):
         ready(broken)
 
 
@@ -358,7 +358,9 @@ print("torch" in sys.modules, "diffusers" in sys.modules)
     command = [sys.executable, "-c", script]
     run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=120)
     missing, revision, imported = run.stdout.splitlines()
-    assert missing.startswith("model 'stabilityai/stable-diffusion-xl-base-1.0' cannot be had: not a local folder")
+    assert missing.startswith(
+        "model 'stabilityai/stable-diffusion-xl-base-1.0' could not be found or downloaded: no local folder"
+    )
     assert revision == commit
     assert imported == "False False"
 

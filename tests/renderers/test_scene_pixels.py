@@ -84,7 +84,7 @@ def test_a_caption_that_states_nothing_scores_zero_and_is_dropped_by_min() -> No
     stage = load("filter", "scene_truth")(min=0.5)
     [result] = stage.process([Sample("a", Image.from_pixels(picture), "Lovely!")])
     assert isinstance(result, Dropped)
-    assert result.reason == "untrue"
+    assert result.reason == "truth_below_min"
 
 
 def test_nano_world_scenes_stay_in_it() -> None:

@@ -1,7 +1,7 @@
-"""Which open_clip model a name means, and whether it can be had, before anything is loaded.
+"""Finding an open_clip model by name, before anything is loaded.
 
-`nano`, a local folder in open_clip's format, `hf-hub:owner/name`, `NAME/PRETRAINED` as in
-`open_clip.list_pretrained()`, or `NAME/path/to/checkpoint`. All failures are a ModelError of one line.
+A name is `nano`, a local folder in open_clip's format, `hf-hub:owner/name`, `NAME/PRETRAINED` as in
+`open_clip.list_pretrained()`, or `NAME/path/to/checkpoint`. A model that is not there is a ModelError of one line.
 """
 
 import difflib
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import ModelError, PluginError
-from mmsynth.models.files import ModelFiles, find_model, nano_files
+from mmsynth.models.files import ModelFiles, find_model, first_line, nano_files
 
 _CONFIG = "open_clip_config.json"
 _WEIGHTS = ("*.safetensors",)
@@ -24,7 +24,7 @@ _TOKENIZER = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ClipFiles:
     """A model on this machine, as open_clip's factory names it."""
 
     id: str
@@ -37,10 +37,12 @@ class Found:
     quick_gelu: bool = False
 
 
-def find(model: str, revision: str | None = None) -> Found:
-    """Find `model`, fetching its files where they come from a hub. Raises ModelError."""
+def find_clip(model: str, revision: str | None = None) -> ClipFiles:
+    """Find `model`, fetching its files where they come from a hub. Raises ModelError, PluginError."""
     if importlib.util.find_spec("open_clip") is None:
-        raise PluginError("the filter 'clip' needs 'open_clip', which is not installed: pip install 'mmsynth[clip]'")
+        raise PluginError(
+            f"the CLIP model '{model}' needs 'open_clip', which is not installed: pip install 'mmsynth[clip]'"
+        )
     if model == "nano":
         return _in_folder(nano_files("clip"))
     if model.startswith("hf-hub:"):
@@ -50,17 +52,17 @@ def find(model: str, revision: str | None = None) -> Found:
         files = find_model(str(folder))
         return _in_folder(ModelFiles(model, files.folder, files.revision))
     if model.startswith((".", "/", "~", "local-dir:")):
-        raise ModelError(f"model '{model}' cannot be had: there is no folder '{folder}'")
+        raise ModelError(f"model '{model}' could not be found: there is no folder '{folder}'")
     return _by_name(model)
 
 
-def _in_folder(files: ModelFiles, tokenizer: str = "") -> Found:
+def _in_folder(files: ModelFiles, tokenizer: str = "") -> ClipFiles:
     try:
         text = json.loads((files.folder / _CONFIG).read_text("utf-8"))["model_cfg"]["text_cfg"]
     except FileNotFoundError as error:
         raise ModelError(f"model '{files.id}' is not in open_clip's format: {files.folder} has no {_CONFIG}") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"model '{files.id}': {_CONFIG} in {files.folder} cannot be read: {error!r}") from error
+        raise ModelError(f"model '{files.id}': {_CONFIG} in {files.folder} could not be read: {error!r}") from error
     if not _has(files.folder, _WEIGHTS):
         if _has(files.folder, _PICKLES):
             raise _pickled(files.id, files.folder)
@@ -69,16 +71,16 @@ def _in_folder(files: ModelFiles, tokenizer: str = "") -> Found:
     name = f"local-dir:{files.folder}"
     # a hub repository may name another one's tokenizer; a local folder always holds its own
     borrowed = tokenizer and text.get("hf_tokenizer_name") and not _has(files.folder, ("tokenizer*",))
-    return Found(files.id, files.revision, name, tokenizer=tokenizer if borrowed else name)
+    return ClipFiles(files.id, files.revision, name, tokenizer=tokenizer if borrowed else name)
 
 
-def _on_hub(model: str, revision: str | None) -> Found:
+def _on_hub(model: str, revision: str | None) -> ClipFiles:
     repository = model.removeprefix("hf-hub:")
     files = find_model(repository, revision=revision, patterns=[_CONFIG, "open_clip_model.safetensors", *_TOKENIZER])
     return _in_folder(ModelFiles(model, files.folder, files.revision), tokenizer=model)
 
 
-def _by_name(model: str) -> Found:
+def _by_name(model: str) -> ClipFiles:
     import open_clip
 
     name, _, pretrained = model.partition("/")
@@ -98,7 +100,7 @@ def _by_name(model: str) -> Found:
     if path.suffix != ".safetensors":
         raise _pickled(model, path)
     _check_text_tower(model, config["text_cfg"])
-    return Found(
+    return ClipFiles(
         model,
         _file_revision(path),
         name,
@@ -134,9 +136,9 @@ def _tagged_weights(model: str, about: Mapping[str, Any]) -> Path:
     try:
         path = find_model(repository, patterns=[safe]).folder / safe
     except ModelError as error:
-        raise ModelError(f"the weights of '{model}' cannot be had: {error}") from error
+        raise ModelError(f"the weights of '{model}' could not be found or downloaded: {error}") from error
     if not path.is_file():
-        raise ModelError(f"the weights of '{model}' cannot be had: there is no {safe} in hf-hub:{repository}")
+        raise ModelError(f"the weights of '{model}' could not be found: there is no {safe} in hf-hub:{repository}")
     return path
 
 
@@ -158,7 +160,8 @@ def _check_text_tower(model: str, text_config: dict[str, Any]) -> None:
         AutoConfig.from_pretrained(tower, trust_remote_code=False)
     except Exception as error:
         raise ModelError(
-            f"model '{model}' needs the text tower '{tower}', which cannot be had: {first_line(error)}"
+            f"model '{model}' needs the text tower '{tower}', which could not be found or downloaded: "
+            f"{first_line(error)}"
         ) from error
 
 
@@ -178,9 +181,3 @@ def _meant(name: str, names: list[str]) -> str:
     by_lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return f" Did you mean '{by_lower[close[0]]}'?" if close else ""
-
-
-def first_line(error: BaseException) -> str:
-    """An error of another library in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

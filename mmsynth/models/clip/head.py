@@ -1,6 +1,6 @@
 """Heads over CLIP embeddings: one linear layer, or a few, in a safetensors file.
 
-LAION's aesthetic predictors are of this kind, and most watermark detectors. Knows no model by name.
+LAION's aesthetic predictors are of this kind, and most watermark detectors. Does not know a model by name.
 """
 
 import itertools
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import PIL.Image
     import torch
 
-    from mmsynth.models.clip.find import Found
+    from mmsynth.models.clip.find import ClipFiles
 
 _NUMBER = re.compile(r"(?:^|\.)(\d+)\.weight$")
 
@@ -25,7 +25,9 @@ def head_layers(file: Path, labels: Sequence[str]) -> list[str]:
     try:
         from safetensors import safe_open
     except ImportError as error:
-        raise PluginError("a head needs 'safetensors': pip install 'mmsynth[clip]'") from error
+        raise PluginError(
+            "a head over CLIP embeddings needs 'safetensors', which is not installed: pip install 'mmsynth[clip]'"
+        ) from error
     if not file.is_file():
         raise ModelError(f"head '{file}' is no file")
     try:
@@ -68,15 +70,16 @@ def _bias(weight: str) -> str:
 
 
 class ClipHead:
-    """Layers over the image embeddings of an open_clip model, in float32."""
+    """Layers over the image embeddings of an open_clip model, in float32. An ImageScorer."""
 
-    def __init__(self, found: "Found", file: Path, activation: str, device: str, dtype: "torch.dtype") -> None:
+    def __init__(self, found: "ClipFiles", file: Path, activation: str, device: str, dtype: "torch.dtype") -> None:
         import PIL.Image
         from safetensors.torch import load_file
 
         from mmsynth.models.clip.model import ClipModel
 
-        self._clip: ClipModel = ClipModel(found, device, dtype)
+        self._clip = ClipModel(found, device, dtype)
+        self.info = self._clip.info
         head = {name: values.to(device).float() for name, values in load_file(file).items()}
         self._layers = [
             (head[name], head.get(_bias(name))) for name in _in_order({n: tuple(v.shape) for n, v in head.items()})
@@ -90,9 +93,11 @@ class ClipHead:
             raise ModelError(f"head '{file}' is for embeddings of {wanted} numbers, and '{found.id}' gives {width}")
 
     def pixels_for(self, picture: "PIL.Image.Image") -> Any:
+        """One picture as the model takes it. Safe to call in threads."""
         return self._clip.pixels_for(picture)
 
     def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
+        """For each prepared picture its scores, in the order of the head's rows."""
         import torch
         from torch.nn import functional
 

@@ -1,6 +1,6 @@
-"""An open_clip model, loaded: images and tokens in, cosines out. Knows no samples."""
+"""An open_clip model on its device: images and tokens in, cosines and embeddings out. Does not know samples."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,8 +8,10 @@ import numpy.typing as npt
 
 from mmsynth.errors import ModelError
 from mmsynth.image import Image
-from mmsynth.models.clip.find import Found, first_line
-from mmsynth.models.clip.text import Tokens
+from mmsynth.models.clip.find import ClipFiles
+from mmsynth.models.clip.text import CaptionReader, Tokens
+from mmsynth.models.devices import dtype_name
+from mmsynth.models.files import ModelInfo, first_line
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -24,20 +26,22 @@ Embedding = npt.NDArray[np.float16]
 _PRECISIONS = {"float32": "fp32", "float16": "pure_fp16", "bfloat16": "pure_bf16"}
 
 
-def load_tokenizer(found: Found) -> Any:
+def load_tokenizer(found: ClipFiles) -> Any:
     """The tokenizer that open_clip pairs with the model. Raises ModelError."""
     import open_clip
 
     try:
         return open_clip.get_tokenizer(found.tokenizer)
     except Exception as error:
-        raise ModelError(f"model '{found.id}': its tokenizer cannot be had: {first_line(error)}") from error
+        raise ModelError(
+            f"model '{found.id}': its tokenizer could not be found or downloaded: {first_line(error)}"
+        ) from error
 
 
 class ClipModel:
     """An open_clip model on its device, in its dtype."""
 
-    def __init__(self, found: Found, device: str, dtype: "torch.dtype", *, exact: bool = True) -> None:
+    def __init__(self, found: ClipFiles, device: str, dtype: "torch.dtype", *, exact: bool = True) -> None:
         import open_clip
         from open_clip.transform import PreprocessCfg, image_transform_v2
 
@@ -47,7 +51,7 @@ class ClipModel:
             self._model = open_clip.create_model(
                 found.name,
                 found.pretrained,
-                precision=_PRECISIONS[str(dtype).removeprefix("torch.")],
+                precision=_PRECISIONS[dtype_name(dtype)],
                 device=device,
                 force_quick_gelu=found.quick_gelu,
                 force_preprocess_cfg=dict(found.preprocessing),
@@ -55,22 +59,24 @@ class ClipModel:
             )
             preprocess = image_transform_v2(PreprocessCfg(**self._model.visual.preprocess_cfg), is_train=False)
         except Exception as error:
-            raise ModelError(f"model '{found.id}' cannot be loaded: {first_line(error)}") from error
+            raise ModelError(f"model '{found.id}' could not be loaded: {first_line(error)}") from error
         # its weights stay as if they were to be trained: without requires_grad torch multiplies the attention's strided
         # inputs by a copy of the weights for each text, which doubles the text tower's time on a CPU
         self._model.eval()
         pool_before_last_block(self._model.visual)
-        self._device, self._dtype = device, dtype
+        self.info = ModelInfo(found.id, found.revision, dtype_name(dtype))
+        self._found, self._device, self._dtype = found, device, dtype
         # all but the last two work on PIL images; those two, to-tensor and normalise, are done on the device by batch
         *self._resize, _to_tensor, self._normalize = preprocess.transforms
         self._normalize.inplace = True
         self._on_tensors = None if exact else _on_tensors(self._resize)
         self._causal = CausalText.of(self._model)
 
-    @property
-    def context(self) -> int:
-        """The positions of the text tower that a tokenizer may fill, where the model says so; else 0."""
-        return int(getattr(self._model, "context_length", 0) or 0)
+    def reader(self, *, in_pieces: bool = True) -> CaptionReader:
+        """What reads captions for this model. Raises ModelError where its tokenizer is not there."""
+        tokenizer = load_tokenizer(self._found)
+        context = int(tokenizer.context_length or getattr(self._model, "context_length", 0) or 0)
+        return CaptionReader(tokenizer, context, self.positions_used, in_pieces=in_pieces)
 
     @property
     def least_side(self) -> int | None:
@@ -98,7 +104,10 @@ class ClipModel:
     def compare(
         self, images: Sequence[Pixels], texts: Sequence[Sequence[Tokens]], texts_per_batch: int
     ) -> list[tuple[list[float], Embedding]]:
-        """For each image, the cosine with each of its texts, and its embedding. Equal texts are embedded once."""
+        """For each image, the cosine with each of its texts, and its embedding. Equal texts are embedded once.
+
+        Images may have no texts: these get their embedding alone.
+        """
         import torch
 
         if not images:
@@ -110,8 +119,10 @@ class ClipModel:
         with torch.inference_mode():
             rows = torch.tensor([image_rows, text_rows]).to(self._device, non_blocking=True)
             image_features = self.embed_images(images)
-            text_features = torch.cat([self._embed_texts(batch) for batch in by_length(unique, texts_per_batch)])
-            flat = iter((image_features[rows[0]] * text_features[rows[1]]).sum(dim=-1).tolist())
+            flat: Iterator[float] = iter(())
+            if unique:
+                text_features = torch.cat([self._embed_texts(batch) for batch in by_length(unique, texts_per_batch)])
+                flat = iter((image_features[rows[0]] * text_features[rows[1]]).sum(dim=-1).tolist())
             embeddings = image_features.half().cpu().numpy()
         return [([next(flat) for _ in own], row) for own, row in zip(texts, embeddings, strict=True)]
 

@@ -22,6 +22,7 @@ _WORD_END = re.compile(r"\s+|(?<=[、，,])")
 class Piece:
     """Text that fits the context, and how much of its caption it is, in tokens."""
 
+    text: str
     tokens: Tokens
     weight: int
 
@@ -53,12 +54,13 @@ class CaptionReader:
         with self._lock:
             if not self._in_pieces:
                 fits = self._fits(text)
-                return Caption(text, (Piece(self._tokens(text if fits else text[: self._longest]), 1),), not fits)
+                read = text if fits else text[: self._longest]
+                return Caption(text, (Piece(read, self._tokens(read), 1),), not fits)
             texts = self._pieces_of(text)
             weights = [1] if len(texts) == 1 else [max(1, self._length(piece) - self._frame) for piece in texts]
             # a single character is not cut further, whatever it takes
             truncated = any(len(piece) < 2 and not self._fits(piece) for piece in texts)
-            pieces = (Piece(self._tokens(piece), weight) for piece, weight in zip(texts, weights, strict=True))
+            pieces = (Piece(piece, self._tokens(piece), weight) for piece, weight in zip(texts, weights, strict=True))
             return Caption(text, tuple(pieces), truncated)
 
     @property

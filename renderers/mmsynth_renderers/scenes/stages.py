@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 from mmsynth.errors import SampleError
 from mmsynth.facts import Facts
 from mmsynth.image import Image
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Result, Sample
 from mmsynth.seeds import rng_for
 from mmsynth.sources.base import Slice, Source
 from mmsynth.stage import Filter, Renderer
@@ -90,8 +90,9 @@ class SceneTruth(Filter):
 
     By connected components, colours and silhouettes, without any learned part; so it can judge what learned models
     draw and say. Knows the words and looks of the scene world only: a caption that states nothing of it scores 0.
-    The record keeps the count: `record["truth"] = {"stated": 7, "true": 6}`. With `min` lower ones are dropped as
-    `untrue`.
+    The record keeps the count: `record["truth"] = {"stated": 7, "true": 6}`. Reason: `truth_below_min`. Without `min`
+    it only scores. With it, a sample without a caption is dropped as `no_caption`. Samples without an image fail as
+    `no_image`.
     """
 
     min: float | None = Field(None, ge=0, le=1, description="the least share; None: score only")
@@ -100,15 +101,14 @@ class SceneTruth(Filter):
         return ("truth",)
 
     def prepare(self, sample: Sample) -> Facts:
-        if sample.image is None:
-            raise SampleError("no_image", "there is no picture to compare the caption with")
-        return pixels.facts_of(sample.image.pixels())
+        return pixels.facts_of(sample.required_image().pixels())
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[Facts]) -> list[Result]:
         return [self._judged(sample, facts) for sample, facts in zip(batch, prepared, strict=True)]
 
     def _judged(self, sample: Sample, facts: Facts) -> Result:
-        verdicts = [true for _, true in judge.statements(judge.read(sample.caption or ""), facts)]
+        if sample.text is None:
+            return self.without_caption(sample)
+        verdicts = [true for _, true in judge.statements(judge.read(sample.text), facts)]
         share = sum(verdicts) / max(1, len(verdicts))
-        scored = sample.with_scores(truth=share).with_record(truth={"stated": len(verdicts), "true": sum(verdicts)})
-        return Dropped("untrue", scored) if self.min is not None and share < self.min else scored
+        return self.judged(sample, {"truth": share}, {"truth": {"stated": len(verdicts), "true": sum(verdicts)}})

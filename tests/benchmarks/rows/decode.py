@@ -8,9 +8,11 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 import mmsynth as mm
+from mmsynth.models.clip.find import find_clip
+from mmsynth.models.clip.model import ClipModel
 from tests.benchmarks.inputs import PHOTOGRAPH, TWELVE_MEGAPIXELS, jpegs
 from tests.benchmarks.measure import Options, Row, Side, Target
-from tests.benchmarks.rows.clip import WarmClipScore, model
+from tests.benchmarks.rows.clip import model
 
 
 def photographs(options: Options) -> Row:
@@ -24,13 +26,12 @@ def twelve_megapixels(options: Options) -> Row:
 def _row(options: Options, size: tuple[int, int], n: int, at_least: float) -> Row:
     pictures = list(jpegs(n, size))
     transform = image_transform_v2(PreprocessCfg(size=224), is_train=False)
-    stage = WarmClipScore(model=str(model(options)), dtype="float32")
-    stage.setup("cpu")
+    clip = ClipModel(find_clip(str(model(options))), "cpu", torch.float32, exact=False)
     threads = torch.get_num_threads()
 
     def ours() -> int:
-        ready = [stage._clip.pixels_of(mm.Image(data)) for data in pictures]
-        return len(stage._clip.normalized(torch.from_numpy(np.stack(ready))))
+        ready = [clip.pixels_of(mm.Image(data)) for data in pictures]
+        return len(clip.normalized(torch.from_numpy(np.stack(ready))))
 
     def naive() -> int:
         return len(torch.stack([transform(PIL.Image.open(io.BytesIO(data))) for data in pictures]))

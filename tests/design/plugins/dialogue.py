@@ -3,10 +3,10 @@
 from pydantic import Field
 
 import mmsynth as mm
-from mmsynth.chat_stage import ChatWriter
+from mmsynth.chat_stage import WritesText
 
 
-class Dialogue(ChatWriter, mm.Captioner):
+class Dialogue(WritesText, mm.Captioner):
     """Talk with the model about each picture: every turn's question sees the answers before it."""
 
     questions: tuple[str, ...] = Field(("What is shown?", "What colour is it?", "How many are there?"), min_length=1)

@@ -1,10 +1,10 @@
 """A text rewriter on a chat model."""
 
 import mmsynth as mm
-from mmsynth.chat_stage import ChatWriter
+from mmsynth.chat_stage import WritesText
 
 
-class Rewrite(ChatWriter, mm.Captioner):
+class Rewrite(WritesText, mm.Captioner):
     """Say each caption in other words; the earlier one stays in the record."""
 
     instruction: str = "Say this in plain words:"
