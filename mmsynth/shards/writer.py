@@ -1,8 +1,10 @@
 """The writer: items in, and for each block one tar, one parquet and one stats file, which commits the shard.
 
-00000.tar           the kept samples: key.jpg, key.txt, key.json, and whatever else they came with
-00000.parquet       one row for every input, or candidate made of one: key, parent (that input's key), status, reason, caption, width, height, source, scores, the sha256 of
-                    the image's bytes, and where a kept sample's members start and stop in the tar
+00000.tar           the kept samples: key.jpg, further pictures as key.before.jpg, key.txt, key.json, and whatever else
+                    they came with
+00000.parquet       one row for every input, or candidate made of one: key, parent (that input's key), status, reason,
+                    caption, width, height, source, scores, the sha256 of the main picture's bytes, and where a kept
+                    sample's members start and stop in the tar
 00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i is that of the i-th kept sample, zeros where it
                     has none
 00000_stats.json    counts, and the sha256 of the files above; written last
@@ -27,6 +29,7 @@ from mmsynth.errors import ImageError
 from mmsynth.io.files import digest_of, json_bytes, sealed
 from mmsynth.io.storage import Storage
 from mmsynth.io.tar_header import tar_header
+from mmsynth.pictures import as_members
 from mmsynth.sample import Sample
 from mmsynth.secrets import in_words
 
@@ -163,13 +166,7 @@ def array_path(folder: Path, shard: int, name: str) -> Path:
 def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
     """The members of a kept sample: extension → bytes."""
     assert sample is not None
-    members = {name: data for name, data in sample.members.items() if name not in {"txt", "json"}}
-    if sample.image is not None:
-        extension = sample.image.extension
-        # another member may have the name that the image gets by its content: a .jpg that is a PNG, beside a .png
-        if extension in members:
-            members[f"other.{extension}"] = members[extension]
-        members[extension] = sample.image.data
+    members = {name: data for name, data in as_members(sample).items() if name not in {"txt", "json"}}
     if sample.caption is not None:
         members["txt"] = sample.caption.encode("utf-8", "replace")
     record = {**sample.record, "synthetic": _synthetic(sample, item.drawn)}

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmsynth.errors import SampleError
-from mmsynth.image import Image
 from mmsynth.io.tar import Member
 from mmsynth.keys import safe_key
+from mmsynth.pictures import pictures_among
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Unreadable
 from mmsynth.sources.captions import (
@@ -25,8 +25,6 @@ from mmsynth.sources.captions import (
     with_originals,
 )
 
-#: the first of these that a sample has is its image
-IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 CAPTION_MEMBERS = ("txt", "caption")
 
 # as in webdataset: everything up to the first dot of the base name, and what comes after
@@ -132,16 +130,25 @@ def sample_of(group: Group, key: str, tar: str) -> Sample | Unreadable:
         note(repaired, "duplicate_key")
     if group.key != group.name:
         note(repaired, "key_cleaned")
-    members = dict(group.members)
-    image = _take(members, IMAGE_MEMBERS)
-    text = caption_of(_take(members, CAPTION_MEMBERS), repaired)
+    images, members = pictures_among(group.members)
+    image = images.pop("", None)
+    text = _caption(members, repaired)
     data = _take(members, ("json",))
     fields = read_json(data, about, repaired) if data is not None else None
     record = _own_fields(fields or {}, about)
     captions = [text or (caption_in({"caption": record.get("caption")}, repaired))]
     record["source"] = source_record("webdataset", about, group.name if key != group.name else None, repaired)
-    sample = Sample(key, Image(image) if image is not None else None, record=record, members=members)
+    sample = Sample(key, image, record=record, members=members, images=images)
     return with_originals(sample, [caption for caption in captions if caption])
+
+
+def _caption(members: dict[str, bytes], repaired: list[str]) -> str | None:
+    """The text of the first caption member that has one. Blank ones before it are taken out, too."""
+    for suffix in CAPTION_MEMBERS:
+        text = caption_of(_take(members, (suffix,)), repaired)
+        if text:
+            return text
+    return None
 
 
 def _take(members: dict[str, bytes], suffixes: tuple[str, ...]) -> bytes | None:
