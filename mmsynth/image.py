@@ -55,7 +55,7 @@ class _Room:
 
 
 #: a decoder takes up to 20 bytes a pixel while it works (WebP)
-_room = _Room(2 * MAX_PIXELS)
+room = _Room(2 * MAX_PIXELS)
 
 
 class Image:
@@ -191,7 +191,7 @@ class Image:
             whole = opened.size
             if at_least is not None and opened.format == "JPEG":
                 opened.draft(None, (at_least, at_least))
-            with _room.taken(opened.width * opened.height):
+            with room.taken(opened.width * opened.height):
                 finished = finish(_decoded(opened, self.data, whole))
             self._decoded = True
             return finished

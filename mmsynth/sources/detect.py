@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
+from mmsynth.frames import VIDEO_EXTENSIONS
 from mmsynth.io.places import TAR_ENDINGS, filesystem, is_remote, one_line, path_at
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.captions import load_json
@@ -67,6 +68,8 @@ def _remote_folder(url: str) -> str:
         return "folder"
     if any(ours[extension] for extension in TABLE_EXTENSIONS):
         return "table"
+    if any(ours[extension] for extension in VIDEO_EXTENSIONS):
+        return "folder"
     raise SourceError(f"no images, tars or tables in {without_secrets(url)}")
 
 
@@ -119,6 +122,8 @@ def _folder(path: str, there: Path) -> str:
         return "folder"
     if any(name.rpartition(".")[2] in TABLE_EXTENSIONS for name in names):
         return "table"
+    if any(below[extension] for extension in VIDEO_EXTENSIONS):
+        return "folder"
     found = ", ".join(f"{n} .{extension}" for extension, n in below.most_common(4) if extension) or "nothing"
     raise SourceError(f"no images, tars or tables in {path}: found {found}")
 
