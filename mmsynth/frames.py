@@ -138,37 +138,48 @@ def video_frames(data: bytes, number: int) -> list[Frame]:
             if pixels > MAX_PIXELS:
                 raise SampleError("video_too_large", f"{pixels:,} pixels a frame are over {MAX_PIXELS:,}")
             with room.taken(pixels):
-                return list(_of_video(container, stream, number))
+                return _of_video(container, stream, number)
     except (av.error.FFmpegError, ValueError, OverflowError, IndexError) as error:
         raise SampleError("video_unreadable", str(error)) from error
 
 
-def _of_video(container: Any, stream: Any, number: int) -> Iterator[Frame]:
-    """Of each wanted frame, what lies between it and the key frame before it is decoded, and nothing twice."""
+def _of_video(container: Any, stream: Any, number: int) -> list[Frame]:
     # packets are only read here, not decoded: they say how many frames there are and when each is shown
     packets = [
-        (p.pts, p.is_keyframe) for p in container.demux(stream) if p.size and not getattr(p, "is_discard", False)
+        (p.pts, p.pts if p.dts is None else min(p.pts or 0, p.dts), p.is_keyframe)
+        for p in container.demux(stream)
+        if p.size and not _is_discarded(p)
     ]
     if not packets:
         raise SampleError("video_unreadable", "there is no frame in it")
-    if any(pts is None for pts, _ in packets):  # old AVI files
-        yield from _in_sequence(container, stream, _spread(number, len(packets)))
-        return
-    shown = sorted({pts for pts, _ in packets})
-    keys = sorted(pts for pts, is_key in packets if is_key)
+    shown = sorted({pts for pts, _, _ in packets if pts is not None})
+    if len(shown) == len(packets):
+        keys = {pts: start for pts, start, is_key in packets if is_key}
+        wanted = _spread(number, len(shown))
+        found = list(_by_seeking(container, stream, {shown[index]: index for index in wanted}, keys))
+        if len(found) == len(wanted):
+            return found
+    return list(_in_sequence(container, stream, _spread(number, len(packets))))
+
+
+def _by_seeking(container: Any, stream: Any, wanted: dict[int, int], keys: dict[int, int]) -> Iterator[Frame]:
+    """Frames by the time at which they are shown: of each, what lies between it and the key frame before it is decoded.
+
+    Ends early where the file's own account of itself does not hold.
+    """
+    first = next(iter(wanted))
     frames: Iterator[Any] = iter(())
     at: int | None = None
-    for index in _spread(number, len(shown)):
-        pts = shown[index]
-        key = max((key for key in keys if key <= pts), default=shown[0])
+    for pts, index in wanted.items():
+        key = max((key for key in keys if key <= pts), default=first)
         if at is None or key > at:
-            container.seek(key, stream=stream)
+            container.seek(keys.get(key, key), stream=stream)
             frames = container.decode(stream)
         frame = next((frame for frame in frames if frame.pts is not None and frame.pts >= pts), None)
-        if frame is None:
-            raise SampleError("video_unreadable", f"frame {index} of {len(shown)} cannot be decoded")
-        at = frame.pts
-        yield Frame(_picture(frame), index, float((pts - shown[0]) * stream.time_base))
+        if frame is None or frame.pts != pts:
+            return
+        at = pts
+        yield Frame(_picture(frame), index, float((pts - first) * stream.time_base))
 
 
 def _is_discarded(packet: Any) -> bool:
@@ -180,12 +191,14 @@ def _in_sequence(container: Any, stream: Any, wanted: Sequence[int]) -> Iterator
     """Where the file does not say when a frame is shown: all are decoded, and counted."""
     container.seek(0)
     every_s = float(1 / stream.average_rate) if stream.average_rate else 0.0
+    index = -1
     for index, frame in enumerate(container.decode(stream)):
         if index in wanted:
             yield Frame(_picture(frame), index, index * every_s)
         if index == wanted[-1]:
             return
-    raise SampleError("video_unreadable", "some of its frames cannot be decoded")
+    if index < 0:
+        raise SampleError("video_unreadable", "none of its frames can be decoded")
 
 
 def _picture(frame: Any) -> Image:
