@@ -13,6 +13,7 @@ from mmsynth.errors import SampleError
 from mmsynth.io.tar import Member
 from mmsynth.keys import safe_key
 from mmsynth.pictures import pictures_among
+from mmsynth.record import has_shape
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Unreadable
 from mmsynth.sources.captions import (
@@ -163,38 +164,9 @@ def _take(members: dict[str, bytes], suffixes: tuple[str, ...]) -> bytes | None:
 def _own_fields(fields: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """The record that a sample's JSON continues. What has our names in another shape is kept in `about`."""
     record = dict(fields)
-    for name, has_shape in _SHAPES.items():
-        if name in record and not has_shape(record[name]):
+    for name in fields:
+        if not has_shape(name, record[name]):
             about.setdefault("json_conflicts", {})[name] = record.pop(name)
     if "source" in record:
         about["origin"] = record.pop("source")
     return record
-
-
-def _dicts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
-def _captions(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in value)
-
-
-def _numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in value.values()
-    )
-
-
-def _a_dict(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-_SHAPES = {
-    "captions": _captions,
-    "qa": _dicts,
-    "facts": _a_dict,
-    "scores": _numbers,
-    "source": _a_dict,
-    "steps": _dicts,
-    "synthetic": _a_dict,
-}
