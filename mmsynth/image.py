@@ -5,7 +5,6 @@ Knows how any ordinary image file becomes the 8-bit RGB that models see. Does no
 
 import io
 import os
-import struct
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mmsynth import jpeg
 from mmsynth.errors import ImageError
+from mmsynth.image_formats import EXTENSIONS, formats, why_unreadable
+from mmsynth.rgb import BROKEN, orientation_of, to_rgb, turned, upright_size
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,17 +29,8 @@ R = TypeVar("R")
 
 #: more pixels than this are refused before decoding (PIL's own limit for a warning: about 89 megapixels)
 MAX_PIXELS = 89_478_485
-_PIXELS_A_STRIP = 2**20
 #: a larger file is refused before it is read: no image of so many pixels needs it
 MAX_FILE_BYTES = 2**30
-
-EXTENSIONS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tiff"}
-#: no others are tried: among PIL's formats are some that run other programs (EPS) or take anything for an image (TGA)
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-_EXIF_ORIENTATION = 0x0112
-_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
-#: what PIL raises, or may raise, for broken files
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, struct.error)
 
 
 class _Room:
@@ -63,7 +55,7 @@ class _Room:
 
 
 #: a decoder takes up to 20 bytes a pixel while it works (WebP)
-_room = _Room(2 * MAX_PIXELS)
+room = _Room(2 * MAX_PIXELS)
 
 
 class Image:
@@ -125,7 +117,7 @@ class Image:
             self._drawn.save(buffer, "PNG")
         elif format == "jpg":
             # 4:4:4, because small drawn images lose their colours with the usual 4:2:0
-            _to_rgb(self._drawn).save(buffer, "JPEG", quality=quality, subsampling=0)
+            to_rgb(self._drawn).save(buffer, "JPEG", quality=quality, subsampling=0)
         else:
             self._drawn.save(buffer, "WEBP", quality=quality)
         image = Image(buffer.getvalue())
@@ -142,8 +134,8 @@ class Image:
         """Format, width and height as displayed (EXIF rotation applied), from the header alone."""
         if self._drawn is not None:
             return "PNG", self._drawn.width, self._drawn.height
-        with self._open() as opened:
-            return opened.format or "", *_upright_size(opened)
+        with self.opened() as opened:
+            return opened.format or "", *upright_size(opened)
 
     @property
     def format(self) -> str:
@@ -152,8 +144,16 @@ class Image:
 
     @property
     def extension(self) -> str:
-        """The member name in a shard: jpg, png, webp, gif, bmp, tiff."""
+        """The member name in a shard: jpg, png, webp, gif, bmp, tiff, avif."""
         return EXTENSIONS.get(self.format, self.format.lower())
+
+    @property
+    def has_header(self) -> bool:
+        """Whether it begins as a picture does. Reads no more than the header."""
+        try:
+            return bool(self._header)
+        except ImageError:
+            return False
 
     @property
     def width(self) -> int:
@@ -185,22 +185,19 @@ class Image:
         """What `finish` makes of the decoded picture. Raises ImageError."""
         if self._drawn is not None:
             return finish(self._drawn)
-        with self._open() as opened:
-            try:
-                # whoever asks for the size later need not open it again
-                self.__dict__.setdefault("_header", (opened.format or "", *_upright_size(opened)))
-                whole = opened.size
-                if at_least is not None and opened.format == "JPEG":
-                    opened.draft(None, (at_least, at_least))
-                with _room.taken(opened.width * opened.height):
-                    finished = finish(_decoded(opened, self.data, whole))
-                self._decoded = True
-                return finished
-            except _BROKEN as error:
-                reason = "image_truncated" if _is_truncation(error) else "image_unreadable"
-                raise ImageError(reason, str(error)) from error
+        with self.opened() as opened, decoding():
+            # whoever asks for the size later need not open it again
+            self.__dict__.setdefault("_header", (opened.format or "", *upright_size(opened)))
+            whole = opened.size
+            if at_least is not None and opened.format == "JPEG":
+                opened.draft(None, (at_least, at_least))
+            with room.taken(opened.width * opened.height):
+                finished = finish(_decoded(opened, self.data, whole))
+            self._decoded = True
+            return finished
 
-    def _open(self) -> "PIL.Image.Image":
+    def opened(self) -> "PIL.Image.Image":
+        """The file opened by PIL, nothing decoded yet. Raises ImageError; decode it within `decoding()`."""
         import PIL.Image
 
         data = self.data
@@ -210,13 +207,13 @@ class Image:
         # the warning too, in case somebody made warnings errors
         too_large = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
         try:
-            opened = PIL.Image.open(io.BytesIO(data), formats=_FORMATS)
+            opened = PIL.Image.open(io.BytesIO(data), formats=formats())
         except too_large as error:
             raise ImageError("image_too_large", str(error)) from error
-        except _BROKEN as error:
+        except BROKEN as error:
             if _is_truncation(error):
                 raise ImageError("image_truncated", "the header is cut short") from error
-            raise ImageError("image_unreadable", f"no {', '.join(_FORMATS)} that PIL can read") from error
+            raise ImageError("image_unreadable", why_unreadable(data)) from error
         if opened.width * opened.height > MAX_PIXELS:
             raise ImageError("image_too_large", f"{opened.width}×{opened.height} is over {MAX_PIXELS:,} pixels")
         return opened
@@ -244,22 +241,14 @@ def _silence_bomb_warning() -> None:
     warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
 
 
-def _orientation(opened: "PIL.Image.Image") -> int:
+@contextmanager
+def decoding() -> Iterator[None]:
+    """What PIL raises for a broken file while it is decoded becomes an ImageError."""
     try:
-        return int(opened.getexif().get(_EXIF_ORIENTATION, 1))
-    except _BROKEN:
-        return 1  # a broken EXIF block does not make a picture unreadable
-
-
-def _upright_size(opened: "PIL.Image.Image") -> tuple[int, int]:
-    """Width and height as displayed, before anything is decoded."""
-    width, height = opened.size
-    if opened.format == "TIFF":
-        # some versions of PIL give a TIFF's size upright, some as it is stored: the tags say how it is stored
-        tags = getattr(opened, "tag_v2", {})
-        width, height = int(tags.get(_TIFF_WIDTH, width)), int(tags.get(_TIFF_HEIGHT, height))
-    # orientations 5 to 8 lie on their side
-    return (height, width) if 5 <= _orientation(opened) <= 8 else (width, height)
+        yield
+    except BROKEN as error:
+        reason = "image_truncated" if _is_truncation(error) else "image_unreadable"
+        raise ImageError(reason, str(error)) from error
 
 
 def _decoded(opened: "PIL.Image.Image", data: bytes, whole: tuple[int, int]) -> "Decoded":
@@ -268,108 +257,35 @@ def _decoded(opened: "PIL.Image.Image", data: bytes, whole: tuple[int, int]) -> 
     if pixels is None:
         opened.load()
         return opened
-    orientation = _orientation(opened)
+    orientation = orientation_of(opened)
     if orientation == 1:
         return pixels
     import numpy as np
     import PIL.Image
 
-    return np.asarray(_turned(PIL.Image.fromarray(pixels), orientation))
+    return np.asarray(turned(PIL.Image.fromarray(pixels), orientation))
 
 
 def _picture(decoded: "Decoded") -> "PIL.Image.Image":
     import PIL.Image
 
-    return _to_rgb(decoded) if isinstance(decoded, PIL.Image.Image) else PIL.Image.fromarray(decoded)
+    return to_rgb(decoded) if isinstance(decoded, PIL.Image.Image) else PIL.Image.fromarray(decoded)
 
 
 def _array(decoded: "Decoded") -> "npt.NDArray[np.uint8]":
     import numpy as np
 
-    return decoded if isinstance(decoded, np.ndarray) else np.asarray(_to_rgb(decoded))
+    return decoded if isinstance(decoded, np.ndarray) else np.asarray(to_rgb(decoded))
 
 
-def _turned(picture: "PIL.Image.Image", orientation: int) -> "PIL.Image.Image":
-    """Upright. Not by PIL's exif_transpose, which writes the EXIF block anew and stops at a broken one."""
-    from PIL.Image import Transpose
+def _check_rgb(decoded: "Decoded") -> None:
+    """Raise what `to_rgb` would; greys and RGB always become RGB."""
+    import PIL.Image
 
-    method = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }.get(orientation)
-    return picture if method is None else picture.transpose(method)
+    if isinstance(decoded, PIL.Image.Image) and decoded.mode not in {"L", "RGB"}:
+        to_rgb(decoded)
 
 
 def _is_truncation(error: BaseException) -> bool:
     text = str(error).lower()
     return "truncated" in text or "eof" in text or "broken data stream" in text or "not enough" in text
-
-
-def _to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
-    import PIL.Image
-
-    opened = _turned(opened, _orientation(opened))
-    convert = _on_white if "transparency" in opened.info else _CONVERSIONS.get(opened.mode)
-    if opened.mode in _DEEP:
-        convert = _to_8_bits(opened)
-    if convert is None:
-        return opened.convert("RGB")
-    if opened.width * opened.height <= _PIXELS_A_STRIP:
-        return convert(opened)
-    # strip by strip, or a large picture would stand five times in memory
-    whole = PIL.Image.new("RGB", opened.size)
-    for box in _strips(opened.size):
-        whole.paste(convert(opened.crop(box)), box)
-    return whole
-
-
-def _strips(size: tuple[int, int]) -> "Iterator[tuple[int, int, int, int]]":
-    width, height = size
-    rows = max(1, _PIXELS_A_STRIP // max(1, width))
-    for top in range(0, height, rows):
-        yield 0, top, width, min(top + rows, height)
-
-
-def _on_white(strip: "PIL.Image.Image") -> "PIL.Image.Image":
-    import PIL.Image
-
-    rgba = strip.convert("RGBA")
-    white = PIL.Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-    return PIL.Image.alpha_composite(white, rgba).convert("RGB")
-
-
-def _check_rgb(decoded: "Decoded") -> None:
-    """Raise what `_to_rgb` would; greys and RGB always become RGB."""
-    import PIL.Image
-
-    if isinstance(decoded, PIL.Image.Image) and decoded.mode not in {"L", "RGB"}:
-        _to_rgb(decoded)
-
-
-def _to_8_bits(opened: "PIL.Image.Image") -> "Callable[[PIL.Image.Image], PIL.Image.Image]":
-    """What makes 8 bits of a strip of 16- or 32-bit greys, by the picture's range; PIL's own convert clips at 255."""
-    import numpy as np
-    import PIL.Image
-
-    def values(strip: "PIL.Image.Image") -> "npt.NDArray[np.float32]":
-        return np.nan_to_num(np.asarray(strip, dtype=np.float32), posinf=0.0, neginf=0.0)
-
-    def convert(strip: "PIL.Image.Image") -> "PIL.Image.Image":
-        scaled = np.clip(values(strip) / top * 255.0, 0, 255).round().astype(np.uint8)
-        return PIL.Image.fromarray(scaled).convert("RGB")
-
-    largest = max((values(opened.crop(box)).max() for box in _strips(opened.size)), default=np.float32(0))
-    usual = 1.0 if opened.mode == "F" and largest <= 1.0 else 255.0 if largest <= 255 else 65535.0
-    top = max(65535.0 if opened.mode.startswith("I;16") else usual, largest)
-    return convert
-
-
-_DEEP = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
-_CONVERSIONS: "dict[str, Callable[[PIL.Image.Image], PIL.Image.Image]]" = {
-    mode: _on_white for mode in ("RGBA", "LA", "PA", "La", "RGBa")
-}

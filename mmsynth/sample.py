@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: the record: captions, qa, messages, preference, facts, scores, source, steps, synthetic, and what the input's own JSON
-#: held; docs/record.schema.json has all of it
+#: the record: captions, qa, messages, preference, facts, scores, source, steps, synthetic, and what the input's own
+#: JSON held; docs/record.md tells of every field, docs/record.schema.json is its schema
 Record = Mapping[str, Any]
 
 
@@ -55,7 +55,7 @@ class Sample:
         """A copy whose picture `name` is `image`; the main picture's name is ""."""
         if not name:
             return replace(self, image=image)
-        check_picture_name(name)
+        check_picture_name(name, self.images)
         return replace(self, images={**self.images, name: image})
 
     def picture(self, name: str = "") -> Image | None:
@@ -146,7 +146,15 @@ Result: TypeAlias = Sample | Dropped | Failed | list[Sample]
 _PICTURE_NAME = re.compile(r"[A-Za-z][0-9A-Za-z_-]*")
 
 
-def check_picture_name(name: str) -> None:
+def is_picture_name(name: str) -> bool:
+    """Whether a further picture may be called that."""
+    return _PICTURE_NAME.fullmatch(name) is not None
+
+
+def check_picture_name(name: str, beside: Iterable[str] = ()) -> None:
     """Raise ValueError for a name that could not be read back from a member's name in a tar."""
-    if not _PICTURE_NAME.fullmatch(name):
+    if not is_picture_name(name):
         raise ValueError(f"a picture's name is a letter, then letters, digits, _ and -, got {name!r}")
+    for other in beside:
+        if name != other and name.lower() == other.lower():
+            raise ValueError(f"readers of tars take the pictures {other!r} and {name!r} for one: give another name")

@@ -324,7 +324,7 @@ def test_a_large_picture_is_converted_in_strips_to_the_same_pixels(
         transparent = {"P": bytes(range(256)), "RGB": drawn.getpixel((3, 3))}.get(mode)
         data = encode(drawn, "PNG", exif=exif, **({"transparency": transparent} if transparent else {}))
     at_once = np.asarray(Image(data).pixels())
-    monkeypatch.setattr("mmsynth.image._PIXELS_A_STRIP", 100)
+    monkeypatch.setattr("mmsynth.rgb._PIXELS_A_STRIP", 100)
     assert np.array_equal(np.asarray(Image(data).pixels()), at_once)
 
 

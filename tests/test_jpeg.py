@@ -51,7 +51,7 @@ def test_broken_files_end_as_with_pil(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_size_that_pil_did_not_see_is_not_allocated() -> None:
     data = saved(PIL.Image.new("RGB", (64, 48), (9, 99, 9)))
-    opened = Image(data)._open()
+    opened = Image(data).opened()
     assert jpeg.decoded(data, opened, (64, 48)) is not None
     at = data.index(b"\xff\xc0") + 5
     enormous = data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :]
@@ -82,7 +82,7 @@ def saved(picture: PIL.Image.Image, **options: object) -> bytes:
 
 
 def is_taken(data: bytes) -> bool:
-    opened = Image(data)._open()
+    opened = Image(data).opened()
     return jpeg.decoded(data, opened, opened.size) is not None
 
 

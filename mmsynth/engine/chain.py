@@ -21,6 +21,8 @@ from mmsynth.engine.lockstep import LockstepRunner
 from mmsynth.engine.outcomes import settled
 from mmsynth.engine.resources import Resources
 from mmsynth.engine.threads import ahead
+from mmsynth.errors import ImageError
+from mmsynth.pictures import set_aside
 from mmsynth.recipe import Out
 from mmsynth.stage import Stage
 
@@ -89,9 +91,23 @@ def _has_picture(item: Item) -> bool:
 
 
 def _check_pictures(item: Item) -> Item:
-    """Decode what no stage has decoded, so that no broken picture reaches a shard."""
-    assert item.sample is not None
-    for image in (item.sample.image, *item.sample.images.values()):
-        if image is not None:
+    """Decode what no stage has decoded, so that no broken picture reaches a shard as one.
+
+    A further picture that came broken does not take the sample along: it becomes a plain member.
+    """
+    sample = item.sample
+    assert sample is not None
+    if sample.image is not None:
+        sample.image.verify()
+    broken = []
+    for name, image in sample.images.items():
+        try:
             image.verify()
-    return item
+        except ImageError:
+            if name in item.drawn:
+                raise
+            broken.append(name)
+    if not broken:
+        return item
+    sample = set_aside(sample, broken)
+    return replace(item, sample=sample, reason=",".join(sample.record["source"]["repaired"]))

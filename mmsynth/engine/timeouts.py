@@ -31,7 +31,10 @@ def thread_pools(threads: int, timeout_s: float | None) -> Iterator[tuple[Execut
         finally:
             with_futures.shutdown(wait=True, cancel_futures=True)
         return
-    pool, device = TimeLimitedPool(threads, timeout_s, "mmsynth-prepare"), TimeLimitedPool(1, timeout_s, "mmsynth-device")
+    pool, device = (
+        TimeLimitedPool(threads, timeout_s, "mmsynth-prepare"),
+        TimeLimitedPool(1, timeout_s, "mmsynth-device"),
+    )
     try:
         yield pool, device
     finally:

@@ -1,8 +1,10 @@
 """The writer: items in, and for each block one tar, one parquet and one stats file, which commits the shard.
 
-00000.tar           the kept samples: key.jpg, key.txt, key.json, and whatever else they came with
-00000.parquet       one row for every input, or candidate made of one: key, parent (that input's key), status, reason, caption, width, height, source, scores, the sha256 of
-                    the image's bytes, and where a kept sample's members start and stop in the tar
+00000.tar           the kept samples: key.jpg, further pictures as key.before.jpg, key.txt, key.json, and whatever else
+                    they came with
+00000.parquet       one row for every input, or candidate made of one: key, parent (that input's key), status, reason,
+                    caption, width, height, source, scores, the sha256 of the main picture's bytes, and where a kept
+                    sample's members start and stop in the tar
 00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i is that of the i-th kept sample, zeros where it
                     has none
 00000_stats.json    counts, and the sha256 of the files above; written last
@@ -28,6 +30,7 @@ from mmsynth.io.storage import Storage
 from mmsynth.io.tar import tar_header
 from mmsynth.layout import array_name, score_column, stats_name, table_name, tar_name
 from mmsynth.models.files import ModelInfo
+from mmsynth.pictures import as_members
 from mmsynth.sample import Sample
 from mmsynth.secrets import in_words
 
@@ -160,13 +163,7 @@ class ShardWriter:
 def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
     """The members of a kept sample: extension → bytes."""
     assert sample is not None
-    members = {name: data for name, data in sample.members.items() if name not in {"txt", "json"}}
-    if sample.image is not None:
-        extension = sample.image.extension
-        # another member may have the name that the image gets by its content: a .jpg that is a PNG, beside a .png
-        if extension in members:
-            members[f"other.{extension}"] = members[extension]
-        members[extension] = sample.image.data
+    members = {name: data for name, data in as_members(sample).items() if name not in {"txt", "json"}}
     if sample.caption is not None:
         members["txt"] = sample.caption.encode("utf-8", "replace")
     record = {**sample.record, "synthetic": _synthetic(sample, item.drawn)}

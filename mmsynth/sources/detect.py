@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
+from mmsynth.frames import VIDEO_EXTENSIONS
 from mmsynth.io.locations import is_remote, is_web, local
 from mmsynth.io.remote_files import files_below, path_at
 from mmsynth.secrets import without_secrets
@@ -68,6 +69,8 @@ def _remote_folder(url: str) -> str:
         return "folder"
     if any(ours[extension] for extension in TABLE_EXTENSIONS):
         return "table"
+    if any(ours[extension] for extension in VIDEO_EXTENSIONS):
+        return "folder"
     raise SourceError(f"no images, tars or tables in {without_secrets(url)}")
 
 
@@ -110,6 +113,8 @@ def _folder(path: str, there: Path) -> str:
         return "folder"
     if any(name.rpartition(".")[2] in TABLE_EXTENSIONS for name in names):
         return "table"
+    if any(below[extension] for extension in VIDEO_EXTENSIONS):
+        return "folder"
     found = ", ".join(f"{n} .{extension}" for extension, n in below.most_common(4) if extension) or "nothing"
     raise SourceError(f"no images, tars or tables in {path}: found {found}")
 

@@ -4,19 +4,21 @@ Knows files and their names. Does not open an image: bytes are read on demand, i
 """
 
 import os
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from mmsynth.errors import SourceError
+from mmsynth.frames import MOST_FRAMES, VIDEO_EXTENSIONS
 from mmsynth.image import Image
 from mmsynth.io.locations import is_remote
 from mmsynth.io.remote_files import files_below, path_at
 from mmsynth.keys import safe_key
-from mmsynth.sample import Sample
+from mmsynth.sample import Sample, is_picture_name
 from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
 from mmsynth.sources.captions import (
     caption_in,
@@ -27,10 +29,12 @@ from mmsynth.sources.captions import (
     source_record,
     with_originals,
 )
+from mmsynth.sources.frames import framed
 from mmsynth.sources.unique import UniqueKeys
 
-IMAGE_EXTENSIONS = ("bmp", "gif", "jfif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+IMAGE_EXTENSIONS = ("avif", "bmp", "gif", "jfif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 _SIDECARS = ("txt", "json")
+_SET_FRAMES = "videos are read with frames: the number of frames of each"
 #: what operating systems leave in folders; files and folders whose names start with a dot are left out too
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -40,11 +44,18 @@ class Folder(Source):
 
     The key is the path in the folder without its extension, `sub/cat.jpg` → `sub_cat`. A file that is no image and
     no caption of one gets a `failed` row; hidden files and folders are left out.
+
+    `cat.before.jpg` beside `cat.jpg` is no sample of its own but the picture `before` of that one. It is an image of
+    its own where there is no `cat.jpg`, where it has a caption of its own (`cat.before.txt`), and where the name could
+    not be a picture's (`cat.2.jpg`, `my.cat.before.jpg`). With `frames: 8`, videos are inputs, too: their first frame
+    is the sample's image, the video a member, and `frame00` … `frame07` of a video or an animation are further
+    pictures.
     """
 
     path: str
     recursive: bool = True
     extensions: tuple[str, ...] = IMAGE_EXTENSIONS
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
 
     @field_validator("extensions")
     @classmethod
@@ -58,9 +69,14 @@ class Folder(Source):
         if not root.is_dir():
             raise SourceError(f"{self.path} is a file, not a folder: give the folder that it is in")
         found = _remote_files if is_remote(str(root)) else _files
-        if not any(file.extension in self.extensions for file in found(root, self.recursive)):
+        there = Counter(file.extension for file in found(root, self.recursive))
+        if not any(there[extension] for extension in self._inputs_end_in):
             where = "in it or below" if self.recursive else "directly in it (recursive is off)"
-            raise SourceError(f"no images in {self.path}: no file {where} ends in {', '.join(self.extensions)}")
+            has_videos = any(there[extension] for extension in VIDEO_EXTENSIONS)
+            raise SourceError(
+                f"no images in {self.path}: no file {where} ends in {', '.join(self.extensions)}"
+                + (f"; {_SET_FRAMES}" if has_videos else "")
+            )
 
     def count(self) -> int | None:
         return sum(1 for _ in self._inputs())
@@ -73,13 +89,26 @@ class Folder(Source):
             yield Slice(items, len(items))
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        yield from framed(self._read(payload), self.frames)
+
+    def _read(self, payload: Any) -> Iterator[Sample | Unreadable]:
         root = self._root()
         for item in payload:
             if "reason" in item:
                 where = printable(item["path"])
-                yield Unreadable(item["key"], item["reason"], item["detail"], where)
+                yield Unreadable(item["key"], item["reason"], self._detail(item), where)
             else:
                 yield _sample(root, item)
+
+    def _detail(self, item: dict[str, Any]) -> str:
+        if item["reason"] != "not_an_image_file":
+            return str(item["detail"])
+        is_video = item["path"].rpartition(".")[2].lower() in VIDEO_EXTENSIONS
+        return _SET_FRAMES if is_video else f"not one of {', '.join(self.extensions)}"
+
+    @property
+    def _inputs_end_in(self) -> tuple[str, ...]:
+        return self.extensions if self.frames is None else (*self.extensions, *VIDEO_EXTENSIONS)
 
     def _root(self) -> Path:
         return path_at(self.path)
@@ -88,25 +117,42 @@ class Folder(Source):
         """One item for each image and each file that is neither image nor caption, in order."""
         found = _remote_files if is_remote(str(self._root())) else _files
         files = sorted(found(self._root(), self.recursive), key=lambda file: file.path)
-        # by extension: stem → path as it is written
-        sidecars: dict[str, dict[str, str]] = {extension: {} for extension in _SIDECARS}
-        images = set()
-        for file in files:
-            if file.extension in sidecars:
-                sidecars[file.extension].setdefault(file.stem, file.path)
-            elif file.extension in {*self.extensions, *IMAGE_EXTENSIONS}:
-                images.add(file.stem)
+        images = {file.stem for file in files if file.extension in {*self._inputs_end_in, *IMAGE_EXTENSIONS}}
+        sidecars = _sidecars(files)
+        further = self._further(files, {stem for paths in sidecars.values() for stem in paths})
+        belonging = {path for pictures in further.values() for path in pictures.values()}
         for file in files:
             if file.problem:
                 yield _refused(file, *file.problem)
-            elif file.extension in self.extensions:
+            elif file.path in belonging:
+                continue
+            elif file.extension in self._inputs_end_in:
                 beside = {name: paths[file.stem] for name, paths in sidecars.items() if file.stem in paths}
-                yield {"path": file.path, "key": safe_key(file.stem.replace("/", "_"))} | beside
+                # the first of several images with this name has them
+                pictures = {"pictures": further.pop(file.stem)} if file.stem in further else {}
+                yield {"path": file.path, "key": safe_key(file.stem.replace("/", "_"))} | beside | pictures
             elif file.extension in sidecars:
                 if file.stem not in images:
                     yield _refused(file, "caption_without_image", "no image of that name beside it")
             elif file.extension not in IMAGE_EXTENSIONS:
-                yield _refused(file, "not_an_image_file", f"not one of {', '.join(self.extensions)}")
+                yield _refused(file, "not_an_image_file", _as_in_0_1(self.extensions))
+
+    def _further(self, files: Sequence["_File"], captioned: Collection[str]) -> dict[str, dict[str, str]]:
+        """Stem of an image → its further pictures: name → path."""
+        stems = {file.stem for file in files if file.extension in self._inputs_end_in and not file.problem}
+        further: dict[str, dict[str, str]] = {}
+        for file in files:
+            if file.extension not in self.extensions or file.problem or file.stem in captioned:
+                continue
+            folder, slash, name = file.stem.rpartition("/")
+            base, _, picture = name.rpartition(".")
+            stem = folder + slash + base
+            if stem not in stems or "." in base or not is_picture_name(picture):
+                continue
+            pictures = further.setdefault(stem, {})
+            if picture.lower() not in map(str.lower, pictures):
+                pictures[picture] = file.path
+        return further
 
 
 @dataclass(slots=True)
@@ -119,6 +165,15 @@ class _File:
     def __post_init__(self) -> None:
         self.stem, suffix = os.path.splitext(self.path)  # noqa: PTH122 - twenty times as fast, for 100,000 files
         self.extension = suffix[1:].lower()
+
+
+def _sidecars(files: Iterable[_File]) -> dict[str, dict[str, str]]:
+    """By extension: stem → path as it is written."""
+    sidecars: dict[str, dict[str, str]] = {extension: {} for extension in _SIDECARS}
+    for file in files:
+        if file.extension in sidecars:
+            sidecars[file.extension].setdefault(file.stem, file.path)
+    return sidecars
 
 
 def _files(root: Path, recursive: bool) -> Iterator[_File]:
@@ -162,6 +217,11 @@ def _why_not_a_file(entry: "os.DirEntry[str]") -> tuple[str, str]:
     return "not_a_regular_file", "a pipe, socket or device"
 
 
+def _as_in_0_1(extensions: Sequence[str]) -> str:
+    """What version 0.1 said of a file that is no image. Blocks are known by their items, so it stays as it was."""
+    return f"not one of {', '.join(extension for extension in extensions if extension != 'avif')}"
+
+
 def _refused(file: _File, reason: str, detail: str) -> dict[str, Any]:
     return {"path": file.path, "key": safe_key(file.path), "reason": reason, "detail": detail}
 
@@ -178,8 +238,11 @@ def _sample(root: Path, item: dict[str, Any]) -> Sample:
         note(repaired, "key_cleaned")
     caption = _sidecar_caption(root, item, about, repaired)
     original = item.get("repeat_of") if plain else stem
+    if "pictures" in item:
+        about["pictures"] = {name: printable(further) for name, further in item["pictures"].items()}
     record = {"source": source_record("folder", about, original, repaired)}
-    return with_originals(Sample(key, Image.from_file(root / path), record=record), caption)
+    images = {name: Image.from_file(root / further) for name, further in item.get("pictures", {}).items()}
+    return with_originals(Sample(key, Image.from_file(root / path), record=record, images=images), caption)
 
 
 def _sidecar_caption(root: Path, item: dict[str, Any], about: dict[str, Any], repaired: list[str]) -> Iterable[str]:

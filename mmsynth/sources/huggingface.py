@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
+from pydantic import Field, field_validator
+
 from mmsynth.errors import PluginError, SourceError
+from mmsynth.frames import MOST_FRAMES
 from mmsynth.io.locations import local
 from mmsynth.io.retry import one_line
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
-from mmsynth.sources.rows import Columns, RowReader, check_columns, row_key
+from mmsynth.sources.frames import framed
+from mmsynth.sources.rows import Columns, RowReader, check_columns, pictures_by_name, row_key
 from mmsynth.sources.unique import UniqueKeys
 
 #: rows held at a time: each may hold a whole image
@@ -20,8 +24,13 @@ _SAVED = ("state.json", "dataset_dict.json")
 class HuggingFace(Source):
     """The rows of a dataset that `datasets.load_dataset` or `load_from_disk` loads. Image bytes stay as they came.
 
-    `path` is a local folder or a hub name. The image column holds images, bytes or paths; the caption column a text
-    or a list of texts. Other columns are kept in `record["source"]["row"]`.
+    `path` is a local folder or a hub name. The image column holds images, bytes or paths. Of a list of these
+    (`Sequence(Image())`), the first is the main picture and the others are the further pictures `image1`, `image2`, …
+    Other columns with images are named with `images: {before: source_image}`. A further image that cannot be found is
+    noted in the record as `picture_unreadable`. With `frames: 8`, a video or an animation gives the pictures
+    `frame00` … `frame07`.
+
+    The caption column holds a text or a list of texts. Other columns are kept in `record["source"]["row"]`.
     """
 
     path: str
@@ -31,6 +40,13 @@ class HuggingFace(Source):
     caption: str | None = "caption"
     key: str | None = None
     revision: str | None = None
+    images: dict[str, str] = Field({}, description="further pictures, name → column, or a list of columns")
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        return pictures_by_name(given)
 
     def check(self) -> None:
         found = self._dataset().column_names
@@ -53,6 +69,9 @@ class HuggingFace(Source):
             yield Slice(payload, stop - start)
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        yield from framed(self._read(payload), self.frames)
+
+    def _read(self, payload: Any) -> Iterator[Sample | Unreadable]:
         dataset = self._dataset()
         first, end = payload["start"], payload["stop"]
         renamed = dict(payload["renamed"])
@@ -66,7 +85,7 @@ class HuggingFace(Source):
 
     @property
     def _columns(self) -> Columns:
-        return Columns(self.image, self.caption, self.key)
+        return Columns(self.image, self.caption, self.key, self.images)
 
     def _dataset(self) -> Any:
         return _load(self.path, self.split, self.config, self.revision)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmsynth.errors import SampleError
-from mmsynth.image import Image
 from mmsynth.io.tar import Member
 from mmsynth.keys import safe_key
+from mmsynth.pictures import pictures_among
+from mmsynth.record import has_shape
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Unreadable
 from mmsynth.sources.captions import (
@@ -25,8 +26,6 @@ from mmsynth.sources.captions import (
     with_originals,
 )
 
-#: the first of these that a sample has is its image
-IMAGE_MEMBERS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff")
 CAPTION_MEMBERS = ("txt", "caption")
 
 # as in webdataset: everything up to the first dot of the base name, and what comes after
@@ -132,16 +131,25 @@ def sample_of(group: Group, key: str, tar: str) -> Sample | Unreadable:
         note(repaired, "duplicate_key")
     if group.key != group.name:
         note(repaired, "key_cleaned")
-    members = dict(group.members)
-    image = _take(members, IMAGE_MEMBERS)
-    text = caption_of(_take(members, CAPTION_MEMBERS), repaired)
+    images, members = pictures_among(group.members)
+    image = images.pop("", None)
+    text = _caption(members, repaired)
     data = _take(members, ("json",))
     fields = read_json(data, about, repaired) if data is not None else None
     record = _own_fields(fields or {}, about)
     captions = [text or (caption_in({"caption": record.get("caption")}, repaired))]
     record["source"] = source_record("webdataset", about, group.name if key != group.name else None, repaired)
-    sample = Sample(key, Image(image) if image is not None else None, record=record, members=members)
+    sample = Sample(key, image, record=record, members=members, images=images)
     return with_originals(sample, [caption for caption in captions if caption])
+
+
+def _caption(members: dict[str, bytes], repaired: list[str]) -> str | None:
+    """The text of the first caption member that has one. Blank ones before it are taken out, too."""
+    for suffix in CAPTION_MEMBERS:
+        text = caption_of(_take(members, (suffix,)), repaired)
+        if text:
+            return text
+    return None
 
 
 def _take(members: dict[str, bytes], suffixes: tuple[str, ...]) -> bytes | None:
@@ -156,38 +164,9 @@ def _take(members: dict[str, bytes], suffixes: tuple[str, ...]) -> bytes | None:
 def _own_fields(fields: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
     """The record that a sample's JSON continues. What has our names in another shape is kept in `about`."""
     record = dict(fields)
-    for name, has_shape in _SHAPES.items():
-        if name in record and not has_shape(record[name]):
+    for name in fields:
+        if not has_shape(name, record[name]):
             about.setdefault("json_conflicts", {})[name] = record.pop(name)
     if "source" in record:
         about["origin"] = record.pop("source")
     return record
-
-
-def _dicts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
-
-
-def _captions(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(v, dict) and isinstance(v.get("text"), str) for v in value)
-
-
-def _numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in value.values()
-    )
-
-
-def _a_dict(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-_SHAPES = {
-    "captions": _captions,
-    "qa": _dicts,
-    "facts": _a_dict,
-    "scores": _numbers,
-    "source": _a_dict,
-    "steps": _dicts,
-    "synthetic": _a_dict,
-}

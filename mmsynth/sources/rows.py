@@ -3,17 +3,18 @@
 import base64
 import difflib
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import SourceError
 from mmsynth.image import Image
 from mmsynth.keys import safe_key
-from mmsynth.sample import Sample
+from mmsynth.sample import Sample, check_picture_name
 from mmsynth.sources.base import Unreadable
-from mmsynth.sources.captions import captions_of, note_key, printable, source_record, with_originals
+from mmsynth.sources.captions import captions_of, note, note_key, printable, source_record, with_originals
 
 Row = Mapping[str, Any]
 _URL = ("http://", "https://", "s3://", "gs://", "ftp://", "//")
@@ -33,11 +34,29 @@ class Columns:
     image: str
     caption: str | None
     key: str | None = None
+    #: name of a further picture → its column
+    images: Mapping[str, str] = field(default_factory=dict)
+
+
+def pictures_by_name(given: Any) -> dict[str, str]:
+    """The parameter `images`: name → column, or a list of columns whose names are the pictures' too."""
+    if isinstance(given, str):
+        given = (given,)
+    columns = given if isinstance(given, Mapping) else {column: column for column in given}
+    names: list[str] = []
+    for name in columns:
+        try:
+            check_picture_name(str(name), names)
+        except ValueError as error:
+            raise ValueError(f"{error}; write images: {{name: column}}") from error
+        names.append(str(name))
+    return dict(columns)
 
 
 def check_columns(columns: Columns, found: Sequence[str], where: str, caption_may_be_missing: bool) -> None:
     """Raise SourceError if a column is not there; says which are, and which was probably meant."""
     wanted = [("image", columns.image), ("caption", columns.caption), ("key", columns.key)]
+    wanted += [("images", column) for column in columns.images.values()]
     for parameter, name in wanted:
         if name is None or name in found or (parameter == "caption" and caption_may_be_missing):
             continue
@@ -67,24 +86,47 @@ class RowReader:
         where = f"{self.name}:{index}"
         if isinstance(row, Broken):
             return Unreadable(key, "row_unreadable", row.detail, where)
-        cell = row.get(self.columns.image)
-        image = _image(cell, self.folder)
+        first, *others = _cells(row.get(self.columns.image))
+        image = _image(first, self.folder)
         if not isinstance(image, Image):
             return Unreadable(key, *image, where)
         repaired: list[str] = ["caption_not_utf8"] if isinstance(row, RepairedRow) else []
         captions = captions_of(row.get(self.columns.caption), repaired) if self.columns.caption else []
         original = _key_cell(row, self.columns)
         note_key(original, key, repaired)
-        about = self._about(row, index, cell)
+        about = self._about(row, index, first)
+        images = self._further(row, others, about, repaired)
         record = source_record(self.kind, about, original if original != key else None, repaired)
-        return with_originals(Sample(key, image, record={"source": record}), captions)
+        return with_originals(Sample(key, image, record={"source": record}, images=images), captions)
+
+    def _further(self, row: Row, others: Sequence[Any], about: dict[str, Any], repaired: list[str]) -> dict[str, Image]:
+        """Further pictures: those of their own columns by name, and of a list of images the second and later ones."""
+        cells: dict[str, Any] = {}
+        lists = {name: _cells(row.get(column)) for name, column in self.columns.images.items()}
+        names = _Names([*lists])
+        for name, (one, *more) in lists.items():
+            cells |= {name: one, **names.numbered(name, more)}
+        cells |= names.numbered("image", others)
+        images = {}
+        for name, cell in cells.items():
+            if _is_empty(cell):
+                continue
+            image = _image(cell, self.folder)
+            if isinstance(image, Image):
+                images[name] = image
+                if path := _image_name(cell, self.folder):
+                    about.setdefault("pictures", {})[name] = path
+            else:
+                note(repaired, "picture_unreadable")
+                about.setdefault("pictures_unreadable", {})[name] = f"{image[0]}: {image[1]}"
+        return images
 
     def _about(self, row: Row, index: int, cell: object) -> dict[str, Any]:
         about: dict[str, Any] = {"path": self.name, "index": index}
         image_name = _image_name(cell, self.folder)
         if image_name:
             about["image"] = image_name
-        used = {self.columns.image, self.columns.caption, self.columns.key}
+        used = {self.columns.image, self.columns.caption, self.columns.key, *self.columns.images.values()}
         rest = {printable(name): json_value(value) for name, value in row.items() if name not in used}
         return about | {"row": rest} if rest else about
 
@@ -106,6 +148,30 @@ def _key_cell(row: Row, columns: Columns) -> str | None:
 def key_text(value: object) -> str | None:
     """The key in a cell, None where it is empty."""
     return None if value is None or value == "" else str(value)
+
+
+def _cells(cell: object) -> list[Any]:
+    """The images in a cell that holds one or a list of them; None for an empty list."""
+    return list(cell) or [None] if isinstance(cell, list | tuple) else [cell]
+
+
+def _is_empty(cell: object) -> bool:
+    if isinstance(cell, Mapping):
+        return cell.get("bytes") is None and not cell.get("path")
+    return cell is None or cell == ""
+
+
+class _Names:
+    """Names for the pictures of lists: image1, image2, …, past those that are taken."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = {name.lower() for name in taken}
+
+    def numbered(self, name: str, cells: Sequence[Any]) -> dict[str, Any]:
+        free = (f"{name}{i}" for i in count(1) if f"{name}{i}".lower() not in self._taken)
+        named = dict(zip(islice(free, len(cells)), cells, strict=True))
+        self._taken |= {one.lower() for one in named}
+        return named
 
 
 def _image(cell: object, folder: Path) -> Image | tuple[str, str]:

@@ -6,12 +6,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field, field_validator
+
 from mmsynth.errors import SourceError
+from mmsynth.frames import MOST_FRAMES
 from mmsynth.io.locations import is_remote
 from mmsynth.io.remote_files import path_at, urls_matching
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
-from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, row_key
+from mmsynth.sources.frames import framed
+from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, pictures_by_name, row_key
 from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
 from mmsynth.sources.unique import UniqueKeys
 
@@ -24,14 +28,26 @@ class Table(Source):
     """Images named or held in the rows of a table: a csv, tsv, jsonl or parquet file, a glob, or a folder of them.
 
     The image column holds a path (from the table's own folder, or absolute), the bytes themselves, or the datasets
-    library's {"bytes", "path"}. The caption column holds a text or a list of texts. Other columns are kept in
-    `record["source"]["row"]`. Without a key column, keys are the rows' numbers.
+    library's {"bytes", "path"}. Of a list of these, the first is the main picture and the others are the further
+    pictures `image1`, `image2`, … Other columns with images are named with `images: {before: source_image}`. A further
+    image that cannot be found is noted in the record as `picture_unreadable`. With `frames: 8`, a video or an animation
+    gives the pictures `frame00` … `frame07`.
+
+    The caption column holds a text or a list of texts. Other columns are kept in `record["source"]["row"]`. Without a
+    key column, keys are the rows' numbers.
     """
 
     path: str
     image: str = "image"
     caption: str | None = "caption"
     key: str | None = None
+    images: dict[str, str] = Field({}, description="further pictures, name → column, or a list of columns")
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _by_name(cls, given: Any) -> Any:
+        return pictures_by_name(given)
 
     def check(self) -> None:
         files = self._files()
@@ -88,6 +104,9 @@ class Table(Source):
                 index, row = index + size, row + size
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        yield from framed(self._read(payload), self.frames)
+
+    def _read(self, payload: Any) -> Iterator[Sample | Unreadable]:
         path, index = path_at(payload["table"]), payload["index"]
         if "broken" in payload:
             yield Unreadable(f"{index:09d}", "table_unreadable", payload["broken"], path.name)
@@ -101,7 +120,7 @@ class Table(Source):
 
     @property
     def _columns(self) -> Columns:
-        return Columns(self.image, self.caption, self.key)
+        return Columns(self.image, self.caption, self.key, self.images)
 
     def _files(self) -> list[Path]:
         path = path_at(self.path)

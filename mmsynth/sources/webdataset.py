@@ -6,7 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from mmsynth.errors import SampleError, SourceError
+from mmsynth.frames import MOST_FRAMES
 from mmsynth.io import tar
 from mmsynth.io.locations import filesystem, is_remote, shown
 from mmsynth.io.remote_files import is_at
@@ -16,6 +19,7 @@ from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, scores_of
+from mmsynth.sources.frames import framed
 from mmsynth.sources.members import Group, grouped, sample_of
 from mmsynth.sources.tars import expand, is_plain_file, opened
 from mmsynth.sources.unique import UniqueKeys
@@ -27,13 +31,17 @@ _BUFFERED_BYTES = 2**18
 class WebDataset(Source):
     """Samples of tars: a tar, a folder of them, a glob, a brace pattern `{000..099}.tar`, any fsspec URL, or a list.
 
-    Members of one key make one sample: its image, its `.txt` as the caption, its `.json` as the record that is
-    continued, and every other member as it came. A local tar is cut into slices after a look at its headers; one that
-    is remote or gzipped is one slice, read straight through. Where a tar breaks, the samples before the break survive.
+    Members of one key make one sample: its image (`key.jpg`), further pictures by name (`key.before.jpg` is the picture
+    `before`), its `.txt` as the caption, its `.json` as the record that is continued, and every other member as it
+    came. With `frames: 8`, a video member or an animation gives the pictures `frame00` … `frame07`.
+
+    A local tar is cut into slices after a look at its headers; one that is remote or gzipped is one slice, read
+    straight through. Where a tar breaks, the samples before the break survive.
     Of tars that lie in a run of mmsynth, the scores and the arrays come along.
     """
 
     path: str | tuple[str, ...]
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
 
     def check(self) -> None:
         tars = self._tars()
@@ -85,6 +93,9 @@ class WebDataset(Source):
                 yield Slice({"tar": location}, None)
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
+        yield from framed(self._read(payload), self.frames)
+
+    def _read(self, payload: Any) -> Iterator[Sample | Unreadable]:
         location = payload["tar"]
         name = shown(location)
         beside = arrays_beside(location, self.array_names())

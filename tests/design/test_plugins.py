@@ -74,7 +74,10 @@ def test_an_edit_keeps_the_original(photos: Path, tmp_path: Path) -> None:
     one = members(tmp_path / "out")["photo-000"]
     assert one["before.png"] == (photos / "photo-000.png").read_bytes()
     assert json.loads(one["json"])["synthetic"] == {"image": True, "caption": False, "images": []}
-    pixels, before = mm.Image(one["jpg"]).pixels().getpixel((5, 5)), mm.Image(one["before.png"]).pixels().getpixel((5, 5))
+    pixels, before = (
+        mm.Image(one["jpg"]).pixels().getpixel((5, 5)),
+        mm.Image(one["before.png"]).pixels().getpixel((5, 5)),
+    )
     assert all(abs(a + b - 255) < 8 for a, b in zip(pixels, before, strict=True))
     # a run on this run has both pictures again
     again = next(iter(mm.read(f"{tmp_path / 'out'}/*.tar")))

@@ -76,8 +76,10 @@ def test_a_straggler_holds_back_the_output_and_nobodys_request() -> None:
 def test_they_are_in_flight_across_blocks(tmp_path: Any) -> None:
     (tmp_path / "prompts.txt").write_text("\n".join(f"number {i}" for i in range(40)))
     started = time.perf_counter()
-    report = mm.prompts(tmp_path / "prompts.txt").then(Waits(concurrency=40, seconds=0.2)).write(
-        tmp_path / "out", samples_per_shard=2
+    report = (
+        mm.prompts(tmp_path / "prompts.txt")
+        .then(Waits(concurrency=40, seconds=0.2))
+        .write(tmp_path / "out", samples_per_shard=2)
     )
     assert (report.kept, report.shards) == (40, 20)
     assert time.perf_counter() - started < 20 * 0.2 / 2

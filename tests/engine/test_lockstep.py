@@ -48,7 +48,11 @@ def test_a_sample_that_raises_fails_alone_and_nobody_is_asked_twice() -> None:
     model = Shouts(refuses="k13")
     samples = [*SAMPLES[:5], mm.Sample("broken1"), *SAMPLES[5:]]
     results = captions(Dialogue(batch_size=8).of(model), samples)
-    failed = {sample.key: result.reason for sample, result in zip(samples, results, strict=True) if not isinstance(result, str)}
+    failed = {
+        sample.key: result.reason
+        for sample, result in zip(samples, results, strict=True)
+        if not isinstance(result, str)
+    }
     assert failed == {"broken1": "ValueError", "k13": "refused"}
     texts = [text for batch in model.asked for text in batch]
     assert len(texts) == len(set(texts))

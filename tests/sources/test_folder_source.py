@@ -44,7 +44,7 @@ def test_photographs_come_byte_for_byte_in_the_order_of_their_paths(tmp_path: Pa
         assert str(tmp_path) not in json.dumps(sample.record)
 
 
-@pytest.mark.parametrize("extension", ["jpg", "jpeg", "JPG", "png", "webp", "gif", "bmp", "tif", "tiff"])
+@pytest.mark.parametrize("extension", ["jpg", "jpeg", "JPG", "png", "webp", "gif", "bmp", "tif", "tiff", "avif"])
 def test_every_usual_format_is_read(tmp_path: Path, extension: str) -> None:
     format = {"jpg": "JPEG", "tif": "TIFF"}.get(extension.lower(), extension.upper())
     found = read(write(tmp_path, **{f"x.{extension}": picture(1, format)}))
@@ -228,3 +228,41 @@ def test_a_palette_image_and_an_animation_are_read(tmp_path: Path) -> None:
     frames = [PIL.Image.new("P", (4, 4), i) for i in range(3)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     assert reasons(list(read(tmp_path).values())) == {}
+
+
+def test_further_pictures_lie_beside_their_image(tmp_path: Path) -> None:
+    files = {
+        "cat.jpg": picture(1, "JPEG"), "cat.txt": b"a cat", "cat.before.jpg": picture(2), "cat.mask.PNG": picture(3),
+        "cat.2.jpg": picture(4), "cat.mine.jpg": picture(5), "cat.mine.txt": b"a caption of its own",
+        "dog.before.png": picture(6), "my.cat.png": picture(7), "my.cat.before.png": picture(8),
+        "sub/cat.png": picture(9), "sub/cat.after.png": picture(10), "cat.before.webp": picture(11, "WEBP"),
+        "cat.png": picture(12),
+    }  # fmt: skip
+    found = samples(list(read(write(tmp_path, **files)).values()))
+    by_path = {source_of(sample)["path"]: sample for sample in found}
+    further = {path: {n: i.data for n, i in sample.images.items()} for path, sample in by_path.items() if sample.images}
+    assert further == {
+        "cat.jpg": {"before": picture(2), "mask": picture(3)},
+        "sub/cat.png": {"after": picture(10)},
+    }
+    assert source_of(by_path["cat.jpg"])["pictures"] == {"before": "cat.before.jpg", "mask": "cat.mask.PNG"}
+    alone = {"cat.2.jpg", "cat.mine.jpg", "dog.before.png", "my.cat.png", "my.cat.before.png", "cat.before.webp"}
+    assert set(by_path) == {"cat.jpg", "cat.png", "sub/cat.png", *alone}
+
+
+def test_blocks_of_folders_without_further_pictures_are_those_of_0_1(tmp_path: Path) -> None:
+    """A run that version 0.1 began goes on: its blocks are known by their items."""
+    write(tmp_path, **{"a.png": picture(), "a.txt": "a", "b.x.png": picture(), "c.md": "c", "v.mp4": "v"})
+    not_one = "not one of bmp, gif, jfif, jpeg, jpg, png, tif, tiff, webp"
+    source = Folder(path=str(tmp_path))
+    assert [item for one in source.slices(9) for item in one.payload] == [
+        {"path": "a.png", "key": "a", "txt": "a.txt"},
+        {"path": "b.x.png", "key": "b_x-325f75b0"},
+        {"path": "c.md", "key": "c_md-2aef814e", "reason": "not_an_image_file", "detail": not_one},
+        {"path": "v.mp4", "key": "v_mp4-dfdf9a10", "reason": "not_an_image_file", "detail": not_one},
+    ]
+    refused = [item.detail for item in everything(source) if isinstance(item, Unreadable)]
+    assert refused == [
+        "not one of avif, bmp, gif, jfif, jpeg, jpg, png, tif, tiff, webp",
+        "videos are read with frames: the number of frames of each",
+    ]

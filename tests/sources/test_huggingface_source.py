@@ -92,3 +92,28 @@ def test_a_hub_name_that_cannot_be_had_is_one_clear_error(monkeypatch: pytest.Mo
     with pytest.raises(SourceError, match="cannot be had from the hub") as caught:
         HuggingFace(path="nobody/has-this-dataset").check()
     assert "\n" not in str(caught.value)
+
+
+def test_a_sequence_of_images_and_further_columns(tmp_path: Path) -> None:
+    rows = {
+        "image": [[{"bytes": picture(i + j), "path": None} for j in range(i + 1)] for i in range(3)],
+        "before": [{"bytes": picture(20 + i), "path": None} for i in range(3)],
+        "caption": ["a", "b", "c"],
+    }
+    features = datasets.Features(
+        {
+            "image": datasets.Sequence(datasets.Image()),
+            "before": datasets.Image(),
+            "caption": datasets.Value("string"),
+        }
+    )
+    datasets.Dataset.from_dict(rows, features).save_to_disk(tmp_path / "saved")
+    source = HuggingFace(path=str(tmp_path / "saved"), images=["before"])
+    source.check()
+    found = samples(everything(source, 2))
+    assert [s.image.data for s in found if s.image] == [picture(0), picture(1), picture(2)]
+    assert [{name: image.data for name, image in s.images.items()} for s in found] == [
+        {"before": picture(20)},
+        {"before": picture(21), "image1": picture(2)},
+        {"before": picture(22), "image1": picture(3), "image2": picture(4)},
+    ]

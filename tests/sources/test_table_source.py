@@ -244,3 +244,68 @@ def test_captions_under_another_name_are_asked_for_and_never_passed_over(tmp_pat
         Table(path=str(path)).check()
     Table(path=str(path), caption="text").check()
     Table(path=str(path), caption=None).check()
+
+
+def contents(sample: Sample) -> dict[str, bytes]:
+    return {name: image.data for name, image in sample.images.items()}
+
+
+@pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
+def test_further_pictures_have_columns(tmp_path: Path, extension: str) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(picture(i))
+    rows = [
+        {"image": "0.png", "before": "1.png", "the mask": "2.png", "note": "whole"},
+        {"image": "0.png", "before": "", "the mask": "gone.png", "note": "in part"},
+    ]
+    table = write_table(tmp_path / f"t.{extension}", rows)
+    whole, part = samples(read(table, caption=None, images={"before": "before", "mask": "the mask"}))
+    assert contents(whole) == {"before": picture(1), "mask": picture(2)}
+    assert source_of(whole)["pictures"] == {"before": "1.png", "mask": "2.png"}
+    assert (contents(part), source_of(part)["repaired"]) == ({}, ["picture_unreadable"])
+    assert source_of(part)["pictures_unreadable"] == {"mask": "image_missing: no such file: gone.png"}
+    assert source_of(whole)["row"] == {"note": "whole"}
+    (first, _) = samples(read(table, caption=None, images=["before"]))
+    assert contents(first) == {"before": picture(1)}
+
+
+def test_of_a_list_of_images_the_first_is_the_main_picture(tmp_path: Path) -> None:
+    structs = [{"bytes": picture(i), "path": f"{i}.png"} for i in range(4)]
+    rows = [
+        {"image": structs, "page": structs[:2]},
+        {"image": structs[:1], "page": []},
+        {"image": [structs[0], {"bytes": None, "path": "gone.png"}, structs[1]], "page": None},
+        {"image": [], "page": None},
+    ]
+    found = read(write_table(tmp_path / "t.parquet", rows), images={"image1": "page"})
+    many, one, part = samples(found)
+    assert many.image is not None
+    assert many.image.data == picture(0)
+    # the names that columns have come first, and lists go round them
+    assert contents(many) == {
+        "image1": picture(0), "image11": picture(1), "image2": picture(1), "image3": picture(2), "image4": picture(3),
+    }  # fmt: skip
+    assert contents(one) == {}
+    assert (contents(part), [*source_of(part)["pictures_unreadable"]]) == ({"image3": picture(1)}, ["image2"])
+    assert reasons(found) == {"000000003": "image_missing"}
+
+
+def test_a_list_of_paths_in_jsonl(tmp_path: Path) -> None:
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(picture(i))
+    (sample,) = samples(read(write_table(tmp_path / "t.jsonl", [{"image": ["0.png", "1.png", "2.png"]}]), caption=None))
+    assert contents(sample) == {"image1": picture(1), "image2": picture(2)}
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (["befor"], "no column 'befor' .*Did you mean 'before'"),
+        (["the mask"], "images: {name: column}"),
+        ({"A": "before", "a": "before"}, "take the pictures 'A' and 'a' for one"),
+    ],
+)
+def test_columns_and_names_that_do_not_fit_are_said(tmp_path: Path, images: Any, message: str) -> None:
+    table = write_table(tmp_path / "t.jsonl", [{"image": "0.png", "before": "1.png", "the mask": "2.png"}])
+    with pytest.raises((SourceError, ValueError), match=message):
+        read(table, caption=None, images=images)
