@@ -80,6 +80,9 @@ class Folder(Source):
             else:
                 yield _sample(root, item)
 
+    def keys(self, one: Slice) -> Iterator[str]:
+        return (item["key"] for item in one.payload)
+
     def _root(self) -> Path:
         return path_at(self.path)
 
