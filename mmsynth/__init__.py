@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmsynth.errors import MMSynthError
     from mmsynth.image import Image
-    from mmsynth.pipeline import Pipeline, read, select, source
+    from mmsynth.pipeline import Pipeline, concat, mix, read, select, source
     from mmsynth.recipe import Recipe
     from mmsynth.report import Report
     from mmsynth.sample import Dropped, Failed, Result, Sample
@@ -39,6 +39,8 @@ __all__ = [
     "Sample",
     "Source",
     "Stage",
+    "concat",
+    "mix",
     "read",
     "select",
     "source",
@@ -48,6 +50,8 @@ _HOMES = {
     "MMSynthError": "errors",
     "Image": "image",
     "Pipeline": "pipeline",
+    "concat": "pipeline",
+    "mix": "pipeline",
     "read": "pipeline",
     "select": "pipeline",
     "source": "pipeline",

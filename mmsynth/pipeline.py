@@ -1,16 +1,18 @@
 """Pipeline: a source and a chain of stages, immutable. Fluent calls build the recipe; the recipe is the pipeline."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mmsynth import registry
 from mmsynth.errors import RecipeError
-from mmsynth.recipe import GROUPING, Out, Recipe, RunOptions, build, build_stage
+from mmsynth.recipe import Out, Recipe, RunOptions
 from mmsynth.sample import Result
 from mmsynth.sources.base import Source
 from mmsynth.stage import Stage
+from mmsynth.stage_specs import GROUPING, build_grouping
+from mmsynth.validation import build, meant
 
 if TYPE_CHECKING:
     from mmsynth.engine.progress import OnProgress
@@ -51,40 +53,48 @@ class Pipeline:
         return self._and(stage)
 
     def __getattr__(self, name: str) -> "Callable[..., Pipeline]":
-        """Add a stage whose own name is its word, with the value that stands beside it: `.repeat(4)`, `.best_of("clip")`.
-
-        Any registered one, a stranger's too: see `mmsynth plugins`, recipe word grouping.
-        """
+        """Add the grouping registered as `name`, by its main value: `.repeat(4)`, `.best_of("clip")`, `.pair(1)`."""
         if name.startswith("_") or name not in registry.entry_points(GROUPING):
-            raise AttributeError(f"a Pipeline has no '{name}'")
+            said = "" if name.startswith("_") else meant(name, dir(self))
+            raise AttributeError(f"a Pipeline has no '{name}'.{said}", name=name, obj=self)
 
         def add(value: Any = None, /, **parameters: Any) -> Pipeline:
-            return self._and(build_stage({name: value, **parameters}, f".{name}()"))
+            return self._and(build_grouping(name, value, parameters, f".{name}()"))
 
         return add
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *registry.entry_points(GROUPING)})
 
     def seeded(self, seed: int) -> "Pipeline":
         """The same pipeline with another seed."""
         return Pipeline(self.recipe.model_copy(update={"seed": seed}))
 
-    def write(self, path: str | Path, *, on_progress: "OnProgress | None" = None, **options: Any) -> "Report":
-        """Run it into the folder `path`; the same call again goes on where it stopped.
+    def into(self, path: str | Path, **options: Any) -> "Pipeline":
+        """The same pipeline with its output folder and options, nothing run: `.into("pairs/").recipe.to_yaml()`.
 
         Options of the output: samples_per_shard, image_format, quality. Of the run: workers, device, threads,
-        max_failures, limit, batch_timeout_s. Raises MMSynthError.
+        max_failures, limit, batch_timeout_s, executor, address.
         """
         out = {name: options.pop(name) for name in list(options) if name in Out.model_fields}
         unknown = [name for name in options if name not in RunOptions.model_fields]
         if unknown:
             names = [*Out.model_fields, *RunOptions.model_fields]
-            raise RecipeError(f"write() has no option '{unknown[0]}'. Options: {', '.join(names)}")
-        recipe = self.recipe.model_copy(
-            update={
-                "out": build(Out, {**self.recipe.out.model_dump(), **out, "path": str(path)}, "write()"),
-                "run": build(RunOptions, {**self.recipe.run.model_dump(), **options}, "write()"),
-            }
-        )
-        return Pipeline(recipe).run(on_progress=on_progress)
+            raise RecipeError(
+                f"write() has no option '{unknown[0]}'.{meant(unknown[0], names)} Options: {', '.join(names)}"
+            )
+        given = {
+            "out": build(Out, {**self.recipe.out.model_dump(), **out, "path": str(path)}, "write()"),
+            "run": build(RunOptions, {**self.recipe.run.model_dump(), **options}, "write()"),
+        }
+        return Pipeline(self.recipe.model_copy(update=given))
+
+    def write(self, path: str | Path, *, on_progress: "OnProgress | None" = None, **options: Any) -> "Report":
+        """Run it into the folder `path`; the same call again goes on where it stopped.
+
+        Options are those of `into`. Raises MMSynthError.
+        """
+        return self.into(path, **options).run(on_progress=on_progress)
 
     def run(self, *, on_progress: "OnProgress | None" = None) -> "Report":
         """Run it as its recipe says; `out.path` must be set."""
@@ -92,20 +102,26 @@ class Pipeline:
 
         return run_recipe(self.recipe, on_progress)
 
-    def __iter__(self) -> Iterator[Result]:
-        """What becomes of every input, one after another, in memory: Sample, Dropped or Failed. Nothing is written."""
+    def __iter__(self) -> Generator[Result, None, None]:
+        """What becomes of every input, in order and in memory: Sample, Dropped or Failed. Nothing is written.
+
+        Leaving the loop stops what runs ahead and frees the models; so does `close()` of the iterator.
+        """
         from mmsynth.engine.run import results
 
         return results(self.recipe)
 
     def take(self, n: int) -> list[Result]:
-        """The results of the first `n` inputs, nothing written: to look at while building a pipeline.
+        """The results of the first `n` inputs, nothing written: to look at while building a pipeline."""
+        from mmsynth.engine.run import results
 
-        Inputs that failed raise their error here.
-        """
-        from mmsynth.engine.run import take
+        return list(results(self.recipe, n))
 
-        return take(self.recipe, n)
+    def show(self, n: int = 3) -> None:
+        """Print source and stages, and the results of the first `n` inputs; with `n=0` nothing is run."""
+        from mmsynth.preview import show
+
+        show(self.recipe, n)
 
     def _with_stage(self, verb: str, name: str | Stage, parameters: dict[str, Any]) -> "Pipeline":
         if isinstance(name, Stage):
@@ -137,6 +153,35 @@ def read(path: str | Path, **parameters: Any) -> Pipeline:
 
     kind, found = detect(str(path))
     return source(kind, **{**found, **parameters})
+
+
+def concat(*sources: "str | Path | Source | Pipeline") -> Pipeline:
+    """All samples of several sources, one after another: paths (as for `read`), sources, pipelines without stages."""
+    return source("concat", [_plain(one) for one in sources])
+
+
+def mix(
+    weights: "Mapping[str | Path, float] | Iterable[tuple[str | Path | Source | Pipeline, float]]",
+    /,
+    *,
+    seed: int = 0,
+    until: Literal["first", "last"] = "last",
+) -> Pipeline:
+    """Several sources in turn, drawn by weight: `mix({"a/": 0.7, "b/": 0.3})` or `mix([(mm.scenes(40), 0.7), …])`.
+
+    Each sample comes at most once. When a source runs out the others go on, or with `until="first"` the mixture ends.
+    """
+    pairs = weights.items() if isinstance(weights, Mapping) else weights
+    parts = [{"source": _plain(one), "weight": weight} for one, weight in pairs]
+    return source("mix", parts, seed=seed, until=until)
+
+
+def _plain(given: "str | Path | Source | Pipeline") -> "str | Path | Source":
+    if not isinstance(given, Pipeline):
+        return given
+    if given.recipe.stages:
+        raise RecipeError("a part of concat or mix is a source without stages: write it first, and give the folder")
+    return given.recipe.source
 
 
 def select(*runs: str | Path, **decision: Any) -> Pipeline:

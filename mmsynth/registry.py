@@ -11,7 +11,6 @@ A name with a colon (`my_module:ShortSide`) is imported as it stands, for stages
 recipe has it, only once somebody has asked for the module: a recipe cannot run code.
 """
 
-import difflib
 import importlib
 import importlib.metadata
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mmsynth.errors import PluginError
+from mmsynth.validation import meant
 
 #: the recipe's word → the entry point group; the stages of `grouping` have their own names for a word
 GROUPS = {
@@ -128,9 +128,8 @@ def _checked_class(loaded: object, name: str) -> type[Any]:
 
 
 def _not_found(word: str, name: str, installed: list[str]) -> str:
-    close = difflib.get_close_matches(name, installed, n=1)
-    meant = f" Did you mean '{close[0]}'?" if close else ""
+    said = meant(name, installed)
     elsewhere = [other for other in GROUPS if other != word and name in entry_points(other)]
     if elsewhere:
-        meant = f" There is a {_NOUNS[elsewhere[0]]} of that name."
-    return f"no {_NOUNS[word]} named '{name}'.{meant} Installed: {', '.join(installed) or 'none'}"
+        said = f" There is a {_NOUNS[elsewhere[0]]} of that name."
+    return f"no {_NOUNS[word]} named '{name}'.{said} Installed: {', '.join(installed) or 'none'}"

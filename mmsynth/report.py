@@ -52,35 +52,43 @@ class Report:
     def table(self) -> "Table":
         """The report as a rich table."""
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table("", "samples", title=str(self.path), title_justify="left", min_width=48)
+        # Text, since names and paths may hold brackets, which rich would read as markup
+        title = Text(str(self.path), style="table.title")
+        table = Table("", "samples", title=title, title_justify="left", min_width=48)
         table.columns[1].justify = "right"
-        for name, value in self._lines():
-            table.add_row(name, value)
+        for name, value, style in self._lines():
+            table.add_row(Text(name, style=style), Text(value))
         return table
 
-    def _lines(self) -> Iterable[tuple[str, str]]:
-        yield "inputs", f"{self.inputs:,}"
+    def _lines(self) -> Iterable[tuple[str, str, str]]:
+        """Name, value and colour."""
+        yield "inputs", f"{self.inputs:,}", ""
         if self.candidates != self.inputs:
             if self.failed_inputs:
-                yield "    failed altogether", f"{self.failed_inputs:,}"
-            yield "candidates made of them", f"{self.candidates:,}"
-        yield "[green]kept[/]", f"{self.kept:,}"
-        yield "[yellow]dropped[/]", f"{sum(self.dropped.values()):,}"
-        yield from ((f"    {reason}", f"{n:,}") for reason, n in self.dropped.items())
-        yield "[red]failed[/]", f"{sum(self.failed.values()):,}"
-        yield from ((f"    {reason}", f"{n:,}") for reason, n in self.failed.items())
+                yield "    failed altogether", f"{self.failed_inputs:,}", ""
+            yield "candidates made of them", f"{self.candidates:,}", ""
+        yield "kept", f"{self.kept:,}", "green"
+        yield "dropped", f"{sum(self.dropped.values()):,}", "yellow"
+        yield from _by_reason(self.dropped)
+        yield "failed", f"{sum(self.failed.values()):,}", "red"
+        yield from _by_reason(self.failed)
         if self.repaired:
-            yield "repaired on the way in", f"{sum(self.repaired.values()):,}"
-            yield from ((f"    {reason}", f"{n:,}") for reason, n in self.repaired.items())
-        yield "shards", f"{self.shards:,}" + ("" if self.is_finished else " (unfinished)")
+            yield "repaired on the way in", f"{sum(self.repaired.values()):,}", ""
+            yield from _by_reason(self.repaired)
+        yield "shards", f"{self.shards:,}" + ("" if self.is_finished else " (unfinished)"), ""
         if self.already:
-            yield "done by an earlier run", f"{self.already:,}"
+            yield "done by an earlier run", f"{self.already:,}", ""
         if self.inputs_per_second is not None:
-            yield "throughput", f"{self.inputs_per_second:,.1f} / s"
+            yield "throughput", f"{self.inputs_per_second:,.1f} / s", ""
         for score, quantiles in self.scores.items():
-            yield f"{score} quantiles", "  ".join(f"{q:.0%}" for q in quantiles)
-            yield "", "  ".join(f"{value:.3f}" for value in quantiles.values())
+            yield f"{score} quantiles", "  ".join(f"{q:.0%}" for q in quantiles), ""
+            yield "", "  ".join(f"{value:.3f}" for value in quantiles.values()), ""
+
+
+def _by_reason(counts: dict[str, int]) -> Iterable[tuple[str, str, str]]:
+    return ((f"    {reason}", f"{n:,}", "") for reason, n in counts.items())
 
 
 def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0) -> Report:

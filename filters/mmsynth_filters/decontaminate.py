@@ -11,16 +11,14 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
-from mmsynth import registry
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.models import ModelInfo
 from mmsynth.near_duplicates.contamination import EQUAL_FROM, NGRAM, Ngrams
 from mmsynth.near_duplicates.hashes import DISTANCE, Hashes, check_hashing, hash_of, nearest_within
-from mmsynth.recipe import build, build_source
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Source, Unreadable
-from mmsynth.sources.detect import detect
+from mmsynth.sources.specs import as_source
 from mmsynth.stage import Filter
 
 _SAMPLES_A_SLICE = 10_000
@@ -108,11 +106,7 @@ def _contaminated(reason: str, sample: Sample, by: str) -> Dropped:
 
 
 def _source(evaluation: str | Mapping[str, Any]) -> Source:
-    if not isinstance(evaluation, str):
-        return build_source(evaluation, "evaluation")
-    kind, parameters = detect(evaluation)
-    source: Source = build(registry.load("source", kind), parameters, f"evaluation {evaluation}")
-    return source
+    return as_source(evaluation, "evaluation")
 
 
 def _shown(evaluation: str | Mapping[str, Any]) -> str:

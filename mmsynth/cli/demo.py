@@ -60,7 +60,7 @@ class SwappedCaptions(Captioner):
         return swapped.with_caption(spoken.caption or "", model="swapped")
 
 
-def demo_pipeline(n: int) -> Pipeline:
+def demo_pipeline(n: int, out: Path) -> Pipeline:
     """The demo's recipe."""
     return (
         source("scenes", n, seed=_SCENES_SEED, world=_WORLD)
@@ -70,17 +70,19 @@ def demo_pipeline(n: int) -> Pipeline:
         .caption(SwappedCaptions(n=n, scenes_seed=_SCENES_SEED))
         .filter("scene_truth")
         .filter("clip", min=MIN_SCORE)
+        .into(out, samples_per_shard=100)
     )
 
 
-def run_demo(out: Path, n: int) -> None:
-    """Run the demo into `out`, and tell what came of it."""
+def run_demo(pipeline: Pipeline, n: int) -> None:
+    """Run the demo, and tell what came of it."""
+    out = Path(pipeline.recipe.out.path or "")
     show.say(
         f"{n} prompts: drawn by nano-diffusion, captioned and asked about by nano-vlm, one caption in five swapped, "
         f"filtered by nano CLIP at {MIN_SCORE}"
     )
     with show.progress("samples") as on_progress:
-        report = demo_pipeline(n).write(out, on_progress=on_progress, samples_per_shard=100)
+        report = pipeline.run(on_progress=on_progress)
     show.report(report)
     show.say(str(verdict(out, n)))
     show.say(str(truth(out)))
@@ -110,7 +112,7 @@ class Verdict:
 
 def verdict(out: Path, n: int) -> Verdict:
     """Compare what was kept with what was planted. Which samples were swapped follows from seed and key."""
-    stages = demo_pipeline(n).recipe.bound_stages()
+    stages = demo_pipeline(n, out).recipe.bound_stages()
     swapper = next(stage for stage in stages if isinstance(stage, SwappedCaptions))
     rows = _rows(out)
     swapped = {row["key"] for row in rows if swapper.rng_of(Sample(row["key"])).random() < _SHARE_SWAPPED}

@@ -3,12 +3,15 @@
 import json
 import math
 from collections import Counter
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-from mmsynth.cli.commands import Device, Imports, PerShard, Trust, Workers, app, given, import_first, write
+from mmsynth.cli.commands import app
+from mmsynth.cli.making import write
+from mmsynth.cli.options import Device, Trusting, Writing, given, import_first, with_options
 
 __all__ = ["app", "calibrate", "query", "select"]
 
@@ -23,38 +26,50 @@ class Form(StrEnum):
     JSON = "json"
 
 
-@app.command()
-def select(  # noqa: PLR0913 - a command line's options
-    runs: Runs,
-    out: Annotated[str, typer.Argument(help="the output folder or URL: even, shuffled shards", show_default=False)],
-    where: Annotated[str | None, typer.Option(help="SQL: clip >= 0.26 and caption_words between 4 and 60")] = None,
-    top: Annotated[float | None, typer.Option(help="the best share (0 to 1) by --by, over all runs")] = None,
-    by: Annotated[str | None, typer.Option(help="a score, a column or an SQL expression: higher is better")] = None,
-    per: Annotated[str | None, typer.Option(help="balance: a column or an SQL expression")] = None,
-    at_most: Annotated[int | None, typer.Option(help="samples for each value of --per")] = None,
-    dedup: Annotated[bool, typer.Option("--dedup", help="keep one of the images that have the same bytes")] = False,
+@dataclass(frozen=True, kw_only=True)
+class Select(Writing):
+    where: Annotated[str | None, typer.Option(help="SQL: clip >= 0.26 and caption_words between 4 and 60")] = None
+    top: Annotated[float | None, typer.Option(help="the best share (0 to 1) by --by, over all runs")] = None
+    by: Annotated[str | None, typer.Option(help="a score, a column or an SQL expression: higher is better")] = None
+    per: Annotated[str | None, typer.Option(help="balance: a column or an SQL expression")] = None
+    at_most: Annotated[int | None, typer.Option(help="samples for each value of --per")] = None
+    dedup: Annotated[bool, typer.Option("--dedup", help="keep one of the images that have the same bytes")] = False
     near_duplicates: Annotated[
         str | None, typer.Option(help="keep one of those nearly the same: hash, embedding=0.95, caption=0.7")
-    ] = None,
-    sample: Annotated[int | None, typer.Option(help="so many of what is left, at random")] = None,
-    caption_mix: Annotated[str | None, typer.Option(help="captions to train on: synthetic=0.8,original=0.2")] = None,
-    seed: Annotated[int, typer.Option(help="of the random choices and the order")] = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what would be kept, write nothing")] = False,
-    workers: Workers = None,
-    per_shard: PerShard = None,
+    ] = None
+    sample: Annotated[int | None, typer.Option(help="so many of what is left, at random")] = None
+    caption_mix: Annotated[str | None, typer.Option(help="captions to train on: synthetic=0.8,original=0.2")] = None
+    seed: Annotated[int, typer.Option(help="of the random choices and the order")] = 0
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what would be kept, write nothing")] = False
+
+    def decision(self) -> dict[str, Any]:
+        """The parameters of the source `select` that the command line named."""
+        names = ("where", "top", "by", "per", "at_most", "sample", "dedup", "seed")
+        decided = given(**{name: getattr(self, name) for name in names})
+        if self.near_duplicates is not None:
+            decided["near_duplicates"] = _bounds(self.near_duplicates)
+        if self.caption_mix is not None:
+            decided["caption_mix"] = _numbers("--caption-mix", self.caption_mix)
+        return decided
+
+
+@app.command()
+@with_options
+def select(
+    runs: Runs,
+    out: Annotated[str, typer.Argument(help="the output folder or URL: even, shuffled shards", show_default=False)],
+    options: Select,
 ) -> None:
     """Keep the best of finished runs: decided from scores that are already there, written as even, shuffled shards."""
     import mmsynth as mm
     from mmsynth.cli import show
 
-    options = given(where=where, top=top, by=by, per=per, at_most=at_most, sample=sample)
-    mixed = {} if caption_mix is None else {"caption_mix": _numbers("--caption-mix", caption_mix)}
-    near = {} if near_duplicates is None else {"near_duplicates": _bounds(near_duplicates)}
-    pipeline = mm.select(*runs, dedup=dedup, seed=seed, **options, **near, **mixed)
+    pipeline = mm.select(*runs, **options.decision())
     source: Any = pipeline.recipe.source
-    show.selection(source.decided())
-    if not dry_run:
-        write(pipeline, out, given(workers=workers, samples_per_shard=per_shard))
+    if not options.yaml:
+        show.selection(source.decided())
+    if options.yaml or not options.dry_run:
+        write(pipeline, out, options)
 
 
 @app.command()
@@ -86,27 +101,31 @@ def query(
             typer.echo(json.dumps(values, ensure_ascii=False, default=str))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Calibrate(Trusting):
+    score: Annotated[str, typer.Option(help="the score to find a threshold for")] = "clip"
+    precision: Annotated[float, typer.Option(help="the share of kept pairs that should match", min=0, max=1)] = 0.95
+    out: Annotated[str | None, typer.Option(help="write calibration.json and calibration.png here")] = None
+    limit: Annotated[int, typer.Option(help="mismatched pairs to score", min=1)] = 5000
+    seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0
+    device: Device = None
+
+
 @app.command()
-def calibrate(  # noqa: PLR0913 - a command line's options
-    run: Annotated[str, typer.Argument(help="an output folder whose pairs were scored")],
-    score: Annotated[str, typer.Option(help="the score to find a threshold for")] = "clip",
-    precision: Annotated[float, typer.Option(help="the share of kept pairs that should match", min=0, max=1)] = 0.95,
-    out: Annotated[str | None, typer.Option(help="write calibration.json and calibration.png here")] = None,
-    limit: Annotated[int, typer.Option(help="mismatched pairs to score", min=1)] = 5000,
-    seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0,
-    device: Device = "auto",
-    imports: Imports = None,
-    trust: Trust = None,
+@with_options
+def calibrate(
+    run: Annotated[str, typer.Argument(help="an output folder whose pairs were scored")], options: Calibrate
 ) -> None:
     """Find the threshold for a wanted precision: the run's pairs against its images with permuted captions."""
     from mmsynth.calibration import calibrated, score_run
     from mmsynth.cli import show
     from mmsynth.errors import RecipeError
 
-    import_first(imports, trust)
-    scored = score_run(run, score, limit, seed, device or "auto")
+    import_first(options)
+    score, precision, out = options.score, options.precision, options.out
+    scored = score_run(run, score, options.limit, options.seed, options.device or "auto")
     try:
-        found = calibrated(scored.pairs, scored.mismatched, scored.hard, seed=seed)
+        found = calibrated(scored.pairs, scored.mismatched, scored.hard, seed=options.seed)
     except ValueError as error:
         raise RecipeError(f"{run} cannot be calibrated: {error}") from error
     threshold = found.threshold_for(precision)

@@ -5,18 +5,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
 from mmsynth import registry
 from mmsynth.engine.progress import OnProgress, Progress
 from mmsynth.report import Report
 from mmsynth.selection.rows import how_to_score
 
-_out = Console()
-_err = Console(stderr=True)
+# no markup anywhere: names and paths may hold brackets
+_out = Console(markup=False, emoji=False)
+_err = Console(stderr=True, markup=False, emoji=False)
 
 
 @contextmanager
@@ -47,18 +48,18 @@ def selection(decided: Any) -> None:
     table.add_row("candidates", f"{decided.candidates:,}")
     for reason, number in decided.dropped.items():
         table.add_row(f"    {reason}", f"−{number:,}")
-    table.add_row("[green]kept[/]", f"{decided.kept:,}")
+    table.add_row(Text("kept", style="green"), f"{decided.kept:,}")
     for name, number in decided.without_score.items():
-        table.add_row(f"[yellow]without a number for {name}[/]", f"{number:,}")
+        table.add_row(Text(f"without a number for {name}", style="yellow"), f"{number:,}")
     if decided.without_hash:
-        table.add_row("[yellow]flat pictures, compared by no hash[/]", f"{decided.without_hash:,}")
+        table.add_row(Text("flat pictures, compared by no hash", style="yellow"), f"{decided.without_hash:,}")
     for name, when in decided.quantiles.items():
         for moment, values in when.items():
             table.add_row(f"{name} {moment}: 5, 25, 50, 75, 95 %", "  ".join(f"{v:.3f}" for v in values.values()))
     _out.print(table)
     for name, runs in decided.unscored_runs.items():
         for run in runs:
-            _out.print(escape(f"no sample of {run} has the score {name}. {how_to_score(run, name)}"))
+            _out.print(f"no sample of {run} has the score {name}. {how_to_score(run, name)}")
 
 
 #: how far below the wanted precision the true one may be before a word is said about it
@@ -99,9 +100,9 @@ def calibration(found: Any, score: str, wanted: float, threshold: float | None) 
 
 def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
     """A query's answer."""
-    table = Table(*map(escape, names))
+    table = Table(*names)
     for row in found:
-        table.add_row(*(escape("" if value is None else str(value)) for value in row))
+        table.add_row(*("" if value is None else str(value) for value in row))
     _out.print(table)
 
 
@@ -118,21 +119,22 @@ def description(run: dict[str, Any]) -> None:
         yaml.safe_dump(run["recipe"], sort_keys=False, allow_unicode=True).strip(), highlight=False, markup=False
     )
     for model in run.get("models", []):
-        _out.print(f"model {model['id']} at {model['revision']} in {model['dtype']}", highlight=False, markup=False)
+        _out.print(f"model {model['id']} at {model['revision']} in {model['dtype']}", highlight=False)
     versions = ", ".join(f"{name} {version}" for name, version in run.get("versions", {}).items())
-    _out.print(f"seed {run['seed']}, device {run['device']}; {versions}\n", highlight=False, markup=False)
+    _out.print(f"seed {run['seed']}, device {run['device']}; {versions}\n", highlight=False)
 
 
 def plugins() -> None:
     """Every registered plugin with the first line of its docstring; one that cannot be imported says which extra."""
     from mmsynth.errors import PluginError
 
-    table = Table("recipe word", "name", "what it does", "from")
+    table = Table("name", "what it does", "from", box=None, pad_edge=False)
     for word in registry.GROUPS:
+        table.add_row(Text(word, style="bold"))
         for name, entry in registry.entry_points(word).items():
             try:
-                about = (registry.load(word, name).__doc__ or "").strip().partition("\n")[0]
+                about = Text((registry.load(word, name).__doc__ or "").strip().partition("\n")[0])
             except PluginError as error:
-                about = f"[red]{error}[/]"
-            table.add_row(word, name, about, entry.dist.name if entry.dist else "")
+                about = Text(str(error), style="red")
+            table.add_row(f"  {name}", about, entry.dist.name if entry.dist else "")
     _out.print(table)

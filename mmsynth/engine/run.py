@@ -3,8 +3,8 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,13 +14,13 @@ from mmsynth.engine.in_process import run_here
 from mmsynth.engine.progress import OnProgress, Progress
 from mmsynth.engine.work import Executor, Job, flowing
 from mmsynth.engine.workers import run_in_workers
-from mmsynth.errors import RecipeError, SampleError, SourceError, TooManyFailures
+from mmsynth.errors import RecipeError, SourceError, TooManyFailures
 from mmsynth.io.storage import storage_at
 from mmsynth.layout import in_share, numbered, stats_name
 from mmsynth.models import resolve_device
 from mmsynth.recipe import Recipe, RunOptions
 from mmsynth.report import Report, report_on
-from mmsynth.sample import Dropped, Failed, Result
+from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth.shards.folder import RunFolder
 from mmsynth.shards.lock import locked
 from mmsynth.shards.verify import damages
@@ -93,34 +93,27 @@ def repair(folder: str | Path, options: RunOptions, on_progress: OnProgress | No
     return run_recipe(recipe.model_copy(update={"out": out, "run": run}), on_progress)
 
 
-def take(recipe: Recipe, n: int) -> list[Result]:
-    """The results of the first `n` inputs, in memory. A failed one raises SampleError."""
-    results: list[Result] = []
-    for item in items(recipe, n):
-        if item.status == "failed" or item.sample is None:
-            raise SampleError(item.reason, f"{item.detail} (sample {item.key})")
-        results.append(Dropped(item.reason, item.sample) if item.status == "dropped" else item.sample)
-    return results
+def results(recipe: Recipe, n: int | None = None) -> Generator[Result, None, None]:
+    """What becomes of the first `n` inputs, candidate by candidate, in memory; nothing is written."""
+    with closing(items(recipe, n)) as found:
+        for item in found:
+            if item.status == "failed":
+                yield Failed(item.reason, item.detail, item.sample or Sample(item.key))
+            else:
+                assert item.sample is not None, "only what failed may have no sample"
+                yield Dropped(item.reason, item.sample) if item.status == "dropped" else item.sample
 
 
-def results(recipe: Recipe) -> Iterator[Result]:
-    """What becomes of every input, candidate by candidate, in memory."""
-    for item in items(recipe):
-        if item.status == "failed":
-            yield Failed(item.reason, item.detail, item.sample)
-        else:
-            assert item.sample is not None, "only what failed may have no sample"
-            yield Dropped(item.reason, item.sample) if item.status == "dropped" else item.sample
-
-
-def items(recipe: Recipe, n: int | None = None) -> Iterator[Item]:
-    """What becomes of the first `n` inputs, or of all, one after another; nothing is written."""
+def items(recipe: Recipe, n: int | None = None) -> Generator[Item, None, None]:
+    """What becomes of the first `n` inputs, or of all that the recipe asks for; closing it stops all that runs."""
     job = _checked_job(recipe)
     job.setup(resolve_device(recipe.run.device))
     slices = recipe.source.slices(n or recipe.out.samples_per_shard)
-    blocks = _limited((Block(i, s.payload, s.size) for i, s in enumerate(slices)), n)
+    blocks = _limited((Block(i, s.payload, s.size) for i, s in enumerate(slices)), n or recipe.run.limit)
     with flowing(job, blocks) as flow:
-        yield from (entry for entry in flow if isinstance(entry, Item))
+        for entry in flow:
+            if isinstance(entry, Item):
+                yield entry
 
 
 def _checked_job(recipe: Recipe) -> Job:

@@ -5,7 +5,7 @@ Knows threads and queues; does not know samples.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from typing import Any, Generic, TypeVar
 
@@ -119,6 +119,9 @@ class ReadAhead(Generic[T]):
             self._channel.put(None)
         except BaseException as error:  # noqa: BLE001 - carried to the consumer, which raises it
             self._channel.put(error)
+        finally:
+            if isinstance(self._items, Generator):
+                self._items.close()  # in the thread that ran it, with the files that it holds open
 
 
 class WriteBehind(Generic[T]):

@@ -59,7 +59,8 @@ class TimeLimitedPool(Executor):
         self._stopped = threading.Event()
         for _ in range(threads):
             self._start_thread()
-        threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, name=f"{name}-watch", daemon=True)
+        self._watcher.start()
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> "Future[R]":
         future: Future[R] = Future()
@@ -77,6 +78,8 @@ class TimeLimitedPool(Executor):
         while wait and any(thread.is_alive() for thread in list(self._threads)):
             time.sleep(0.01)
         self._stopped.set()
+        if wait:
+            self._watcher.join()
 
     def _start_thread(self) -> None:
         thread = threading.Thread(target=self._work, name=self._name, daemon=True)

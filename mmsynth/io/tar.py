@@ -45,11 +45,14 @@ class Member:
         return self.data + _padded(self.size)
 
 
-def scan(file: io.BufferedIOBase) -> Iterator[tuple[Member, bytes | None]]:
-    """The members of a file, without their data. Raises SampleError(`broken_tar`) where the tar breaks."""
+def scan(file: io.BufferedIOBase, start: int = 0, stop: int | None = None) -> Iterator[tuple[Member, bytes | None]]:
+    """The members of a file from `start` to `stop`, without their data.
+
+    Raises SampleError(`broken_tar`) where the tar breaks.
+    """
     length = file.seek(0, io.SEEK_END)
-    position = 0
-    while True:
+    position = start
+    while stop is None or position < stop:
         file.seek(position)
         member = _next_member(file, position)
         if member is None:

@@ -110,6 +110,9 @@ class Selection(Source, Decision):
                 found = replace(self._mixed(found), arrays=_arrays_of(runs, run, shard, start, key))
             yield found
 
+    def keys(self, one: Slice) -> Iterator[str]:
+        return (renamed or key for _, _, key, _, _, renamed in one.payload["picks"])
+
     def _mixed(self, sample: Sample) -> Sample:
         """With the caption that is its turn, and the decision in its record."""
         selected = self.model_dump(mode="json", exclude_defaults=True, include=_DECIDING)

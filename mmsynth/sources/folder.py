@@ -100,6 +100,9 @@ class Folder(Source):
             else:
                 yield _sample(root, item)
 
+    def keys(self, one: Slice) -> Iterator[str]:
+        return (item["key"] for item in one.payload)
+
     def _detail(self, item: dict[str, Any]) -> str:
         if item["reason"] != "not_an_image_file":
             return str(item["detail"])

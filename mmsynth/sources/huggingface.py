@@ -83,6 +83,11 @@ class HuggingFace(Source):
                 key = renamed.get(index - first) or row_key(row, self._columns, index)
                 yield reader.sample(row, index, key)
 
+    def keys(self, one: Slice) -> Iterator[str]:
+        if self.key:
+            return super().keys(one)
+        return (row_key({}, self._columns, index) for index in range(one.payload["start"], one.payload["stop"]))
+
     @property
     def _columns(self) -> Columns:
         return Columns(self.image, self.caption, self.key, self.images)

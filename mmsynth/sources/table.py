@@ -1,8 +1,8 @@
 """The table source: a row for each image, in csv, tsv, jsonl or parquet."""
 
 import glob
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,14 @@ class Table(Source):
         for i, row in enumerate(open_table(path).rows((start, stop))):
             key = renamed.get(i) or row_key(row, self._columns, index + i)
             yield reader.sample(row, payload["row"] + i, key)
+
+    def keys(self, one: Slice) -> Iterator[str]:
+        index, renamed = one.payload["index"], dict(one.payload.get("renamed", ()))
+        rows: Iterable[Row | Broken] = repeat({}, one.size or 0)  # numbered
+        if self.key and "broken" not in one.payload:
+            start, stop = one.payload["span"]
+            rows = open_table(path_at(one.payload["table"])).rows((start, stop), only=[self.key])
+        return (renamed.get(i) or row_key(row, self._columns, index + i) for i, row in enumerate(rows))
 
     @property
     def _columns(self) -> Columns:

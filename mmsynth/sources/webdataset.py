@@ -105,6 +105,16 @@ class WebDataset(Source):
                 read = replace(read, arrays=beside.at(group.start, group.name))
             yield read
 
+    def keys(self, one: Slice) -> Iterator[str]:
+        location, renamed = one.payload["tar"], dict(one.payload.get("renamed", ()))
+        if "start" not in one.payload:
+            yield from super().keys(one)
+            return
+        with Path(location).open("rb") as file:
+            members = tar.scan(file, one.payload["start"], one.payload["stop"])
+            for position, group in enumerate(grouped(members, shown(location))):
+                yield renamed.get(position, group.key)
+
     @property
     def _patterns(self) -> tuple[str, ...]:
         return (self.path,) if isinstance(self.path, str) else self.path

@@ -44,6 +44,9 @@ class SceneSource(Source):
         for index in range(payload["start"], payload["stop"]):
             yield self.sample(index)
 
+    def keys(self, one: Slice) -> Iterator[str]:
+        return (f"{index:09d}" for index in range(one.payload["start"], one.payload["stop"]))
+
     def sample(self, index: int) -> Sample:
         """Scene number `index`, not drawn yet."""
         key = f"{index:09d}"

@@ -1,0 +1,78 @@
+"""From the command line to a pipeline, and what is done with it: it is run, or printed as the recipe that it is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from mmsynth.cli.options import Making, Running, given, parsed, run_options
+
+if TYPE_CHECKING:
+    from mmsynth.pipeline import Pipeline
+    from mmsynth.recipe import Recipe
+
+
+def pipeline_from(source: str, making: Making) -> "Pipeline":
+    """A pipeline from a path, or from a source by name with the value of its main parameter: `scenes:40`."""
+    from mmsynth import pipeline, registry
+
+    parameters = parsed(making.source_settings, "--source-set")
+    kind = source_kind(source)
+    if kind is None:
+        begun = pipeline.read(source, **parameters)
+    else:
+        plugin = registry.load("source", kind)
+        if making.seed is not None and "seed" in plugin.model_fields:
+            parameters = {"seed": making.seed, **parameters}
+        begun = pipeline.source(kind, _main_value(plugin, source), **parameters)
+    return begun if making.seed is None else begun.seeded(making.seed)
+
+
+def source_kind(source: str) -> str | None:
+    """The registered source that `source` begins with, as in `scenes:40`; None where it is a path or URL."""
+    from mmsynth import registry
+
+    kind, colon, value = source.partition(":")
+    is_named = colon and not value.startswith("//") and kind in registry.entry_points("source")
+    return kind if is_named else None
+
+
+def _main_value(plugin: type[Any], source: str) -> Any:
+    """Text where the parameter takes text, else read as YAML: `scenes:40`, `concat:[a/, b.csv]`."""
+    from types import UnionType
+
+    from mmsynth.validation import parse_yaml
+
+    text, kind = source.partition(":")[2], plugin.model_fields[plugin.main].annotation
+    takes_text = kind is str or (get_origin(kind) in {Union, UnionType} and str in get_args(kind))
+    return text if takes_text else parse_yaml(text, source)
+
+
+def write(pipeline: "Pipeline", out: str | Path | None, running: Running, **options: Any) -> None:
+    """Run the pipeline into `out` with a progress bar, and tell what came of it; or print its recipe."""
+    from mmsynth.cli import show
+    from mmsynth.errors import RecipeError, TooManyFailures
+
+    if out is None:
+        raise RecipeError("the recipe has no output folder: set out.path in it, or give --out FOLDER")
+    pipeline = pipeline.into(out, **run_options(running), **given(**options))
+    if running.yaml:
+        print_recipe(pipeline.recipe)
+        return
+    with show.progress() as on_progress:
+        report = pipeline.run(on_progress=on_progress)
+    show.report(report)
+    if report.inputs and sum(report.failed.values()) == report.inputs:
+        raise TooManyFailures(f"every sample failed: {', '.join(report.failed)} (the parquet files have the details)")
+
+
+def print_recipe(recipe: "Recipe") -> None:
+    """As YAML that `mmsynth run` takes; with the options that it needs, where it needs some, in a comment."""
+    import sys
+
+    spec = recipe.to_dict()
+    words = [spec["source"]["kind"], *(word for stage in spec["stages"] for word in next(iter(stage.items())))]
+    modules = [word.partition(":")[0] for word in words if isinstance(word, str) and ":" in word]
+    models = [stage["model"] for stage in spec["stages"] if stage.get("trust_remote_code")]
+    needed = [f"--import {one}" for one in dict.fromkeys(modules)] + [f"--trust {one}" for one in dict.fromkeys(models)]
+    if needed:
+        sys.stdout.write(f"# mmsynth run RECIPE {' '.join(needed)}\n")
+    sys.stdout.write(recipe.to_yaml())
