@@ -4,12 +4,10 @@ Knows the question and what becomes of the answer. How the model is asked is Cha
 engine's.
 """
 
-import math
-
 from pydantic import Field, field_validator
 
 from mmsynth.chat_stage import ChatStage
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
 QUESTION = "Does the image show: {caption}?"
@@ -22,8 +20,7 @@ class Grounding(ChatStage, Filter):
 
     The score is the probability of yes against no in the first word of the answer: p(yes) / (p(yes) + p(no)), over
     the spellings that are one token of the model's vocabulary. One forward pass a sample, no text is written. `min`
-    judges it: `grounding_below_min`; `grounding_not_finite` for a NaN. Without `min` it only scores. A sample without a
-    caption is dropped as `no_caption`, one without an image fails as `no_image`.
+    judges it, as bounds do everywhere (`mmsynth.bounds`). A sample without an image fails as `no_image`.
 
     Models say yes too readily, more so about long captions with one thing wrong: compare scores of one model, and look
     at some before choosing `min`. (P(yes) as a score of alignment: VQAScore, Lin et al. 2024, arXiv 2404.01291.)
@@ -45,10 +42,10 @@ class Grounding(ChatStage, Filter):
         self.chat_model.check_choices(ANSWERS)
 
     async def process_one(self, sample: Sample) -> Result:
-        if not (sample.caption and sample.caption.strip()):
-            return Dropped("no_caption", sample)
-        reply = await self.ask(self._prompt(sample.caption), sample, images=[""], choices=ANSWERS)
-        return self._judged(sample, reply.choice_probabilities["yes"])
+        if sample.text is None:
+            return self.without_caption(sample)
+        reply = await self.ask(self._prompt(sample.text), sample, images=[""], choices=ANSWERS)
+        return self.judged(sample, {self.name: round(reply.choice_probabilities["yes"], 6)})
 
     def score_names(self) -> tuple[str, ...]:
         return (self.name,)
@@ -57,9 +54,3 @@ class Grounding(ChatStage, Filter):
         # "a dog." would end the question before its question mark
         asked = self.question.replace("{caption}", " ".join(caption.split()).rstrip(".?! "))
         return self.chat_model.question_prompt(asked, INSTRUCTION)
-
-    def _judged(self, sample: Sample, yes: float) -> Result:
-        if not math.isfinite(yes):
-            return Dropped(f"{self.name}_not_finite", sample)
-        scored = sample.with_scores(**{self.name: round(yes, 6)})
-        return Dropped(f"{self.name}_below_min", scored) if self.min is not None and yes < self.min else scored

@@ -13,7 +13,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(
+def ahead(  # noqa: PLR0913 - a function, its items, and how
     function: Callable[[T], R],
     items: Iterable[T],
     pool: Executor,

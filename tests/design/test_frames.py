@@ -1,35 +1,16 @@
-"""Eight frames of a GIF, or of a video, to one caption: a plugin of a few lines, the frames in one message."""
+"""Eight frames of a GIF, or of a video, to one caption: the frames go to the model in one message."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import mmsynth as mm
-from mmsynth.chat_stage import ChatStage
 from mmsynth.models.chat import BatchChatModel, ModelSpec, Reply, Request
 from mmsynth.models.files import ModelInfo
 from mmsynth.sample import Sample
+from tests.design.plugins.frames import WhatHappens
 from tests.moving import animation, index_shown, video
 from tests.sources.source_files import picture, write_tar
-
-# -- the plugin ----------------------------------------------------------------------------------------------------
-
-
-class WhatHappens(ChatStage, mm.Captioner):
-    """Say what happens in the frames of each sample."""
-
-    prompt: str = "These are frames of one clip, in order. What happens?"
-
-    async def process_one(self, sample: Sample) -> mm.Sample | mm.Dropped:
-        names = [frame["name"] for frame in sample.record.get("frames", ())]
-        if not names:
-            return mm.Dropped("no_frames", sample)
-        reply = await self.ask(self.prompt, sample, images=names)
-        told = sample.with_messages([self.user(self.prompt, names), self.assistant(reply.text)])
-        return told.with_caption(reply.text, model=self.model, prompt=self.prompt, stage=self.step_name)
-
-
-# -- an engine that says what it sees --------------------------------------------------------------------------------
 
 
 class Seeing:

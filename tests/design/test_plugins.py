@@ -7,15 +7,18 @@ from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 import mmsynth as mm
-from mmsynth.testing import photo_samples
+from mmsynth.testing import photo_samples, run_stage
+from tests.captioners import checkpoints
 from tests.design.plugins.crops import Crops
+from tests.design.plugins.dialogue import Dialogue
 from tests.design.plugins.edit import Negative
 from tests.design.plugins.prefer import Prefer
+from tests.design.plugins.rewrite import Rewrite
 from tests.design.plugins.server import AsksServer
 from tests.design.plugins.which_one import WhichOne
 from tests.engine.run_files import members, rows
@@ -108,10 +111,36 @@ def test_of_four_candidates_one_is_chosen_over_another(photos: Path, tmp_path: P
         assert preference["scores"] == {side: luck[name] for side, name in said.items()}
 
 
+def test_a_text_rewriter_asks_a_chat_model(photos: Path, tmp_path: Path) -> None:
+    rewrite = Rewrite(model="echo", engine="mmsynth.testing:EchoChatEngine")
+    in_a_recipe(mm.read(photos).caption(rewrite)).write(tmp_path / "out")
+    record = json.loads(members(tmp_path / "out")["photo-001"]["json"])
+    original, rewritten = record["captions"]
+    assert original == {"text": "a gradient with blue at 37", "origin": "original"}
+    assert rewritten["text"].endswith("Say this in plain words: a gradient with blue at 37")
+    assert (rewritten["origin"], rewritten["model"]) == ("synthetic", "echo")
+    assert record["steps"][-1]["models"] == [{"id": "echo", "revision": "echo", "dtype": "none"}]
+
+
+@pytest.mark.parametrize("build", [checkpoints.idefics3, checkpoints.qwen2_vl], ids=lambda build: build.__name__)
+def test_a_conversation_of_three_turns_in_lockstep_is_that_of_each_sample_alone(build: Any, tmp_path: Path) -> None:
+    model = str(build(tmp_path / "model"))
+    samples = photo_samples(7)
+    talks = []
+    for batch_size in (1, 3, 8):
+        stage = Dialogue(model=model, dtype="float32", max_new_tokens=6, batch_size=batch_size).bound("talk", 7)
+        stage.setup("cpu")
+        talks.append([[message for message in r.record["messages"]] for [r] in run_stage(stage, samples)])
+    assert talks[0] == talks[1] == talks[2]
+    roles = [message["role"] for message in talks[0][0]]
+    assert roles == ["user", "assistant"] * 3
+    assert len({str(talk) for talk in talks[0]}) > 1, "the pictures differ, and what is said of them"
+
+
 class _SlowServer(BaseHTTPRequestHandler):
     """Takes 50 ms for an answer, and refuses one."""
 
-    asked: Counter[str] = Counter()
+    asked: ClassVar[Counter[str]] = Counter()
     lock = threading.Lock()
     now = most = 0
 

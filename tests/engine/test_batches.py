@@ -86,7 +86,7 @@ def prompts(lives: Path, n: int) -> mm.Pipeline:
 
 def test_a_device_that_fails_ends_the_run_and_no_sample_is_blamed(tmp_path: Path) -> None:
     pipeline = prompts(tmp_path / "lives", 1)
-    with pytest.raises(DeviceError, match="illegal memory access.*the same command goes on"):
+    with pytest.raises(DeviceError, match=r"illegal memory access.*the same command goes on"):
         pipeline.write(tmp_path / "out", samples_per_shard=4)
     report = pipeline.write(tmp_path / "out", samples_per_shard=4)
     assert (report.kept, report.failed) == (16, {})

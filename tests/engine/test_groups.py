@@ -133,5 +133,5 @@ def test_max_failures_counts_inputs_and_candidates(tmp_path: Path) -> None:
     pipeline = texts(*map(str, range(100))).repeat(4).then(Fails())
     report = pipeline.write(tmp_path / "out")
     assert (report.inputs, report.failed_inputs, report.candidates, sum(report.failed.values())) == (100, 0, 400, 300)
-    with pytest.raises(TooManyFailures, match="of [0-9]+ candidates failed"):
+    with pytest.raises(TooManyFailures, match=r"of [0-9]+ candidates failed"):
         pipeline.write(tmp_path / "stopped", max_failures=0.5)

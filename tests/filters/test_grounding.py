@@ -129,17 +129,18 @@ def test_another_question_and_name(answering: Callable[[str], str], captioned: l
     assert result.record["scores"]["yes"] != scores(stage(answering("idefics3")), captioned[:1])[0]
 
 
-def test_without_a_caption_it_is_dropped_and_without_an_image_it_fails(
-    answering: Callable[[str], str], captioned: list[Sample]
+@pytest.mark.parametrize(("min", "reason"), [(None, None), (0.5, "no_caption")])
+def test_without_a_caption_nothing_is_judged_and_without_an_image_it_fails(
+    min: float | None, reason: str | None, answering: Callable[[str], str], captioned: list[Sample]
 ) -> None:
-    made = stage(answering("idefics3"))
+    made = stage(answering("idefics3"), min=min)
     results = results_of(made, [Sample("k", captioned[0].image), Sample("l", caption="a dog")])
-    assert [getattr(result, "reason", None) for result in results] == ["no_caption", "no_image"]
+    assert [getattr(result, "reason", None) for result in results] == [reason, "no_image"]
     assert isinstance(results[1], Failed)
 
 
 def test_a_score_that_is_no_number_is_no_score(captioned: list[Sample]) -> None:
-    result = Grounding()._judged(captioned[0], math.nan)
+    result = Grounding().judged(captioned[0], {"grounding": math.nan})
     assert getattr(result, "reason", None) == "grounding_not_finite"
 
 
