@@ -103,7 +103,7 @@ def _take(file: IO[str], is_shared: bool) -> bool:
 
 @contextmanager
 def _renewed(storage: Storage, name: str) -> Iterator[None]:
-    for other in storage.names():
+    for other in _names(storage):
         # ranks share the folder with one another, and with nobody else
         if other in (NAME, name) or (name == NAME and other.startswith(_OF_RANKS)):
             _pass(storage, other)
@@ -121,6 +121,13 @@ def _renewed(storage: Storage, name: str) -> Iterator[None]:
         ended.set()
         thread.join()
         storage.remove(name)
+
+
+def _names(storage: Storage) -> list[str]:
+    try:
+        return storage.names()
+    except OSError as error:
+        raise OutputError(str(error)) from error
 
 
 def _pass(storage: Storage, name: str) -> None:
@@ -145,8 +152,10 @@ def _renew(storage: Storage, name: str, mine: dict[str, Any]) -> None:
 def _read(storage: Storage, name: str) -> dict[str, Any] | None:
     try:
         found: dict[str, Any] = json.loads(storage.read_all([name])[name])
-    except (OSError, ValueError, KeyError):
+    except (FileNotFoundError, ValueError, KeyError):
         return None
+    except OSError as error:  # it may be there
+        raise OutputError(str(error)) from error
     return found
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmsynth.blocks import ON_DISK, ShardStats
-from mmsynth.errors import SampleError
+from mmsynth.errors import OutputError, SampleError
 from mmsynth.io import tar
 from mmsynth.io.files import digest_of
 from mmsynth.io.storage import Storage, text_of
@@ -73,8 +73,10 @@ def _indexes(folder: RunFolder) -> tuple[list[int], list[str]]:
 def _json_in(folder: RunFolder, name: str) -> Any:
     try:
         return json.loads(text_of(folder.storage, name))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return None
+    except OSError as error:
+        raise OutputError(f"{name} of {folder.shown} cannot be read: {error}") from error
 
 
 def _wrong_bytes(storage: Storage, index: int, stats: ShardStats) -> Iterator[Damage]:
