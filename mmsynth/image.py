@@ -186,7 +186,7 @@ class Image:
         if self._drawn is not None:
             return finish(self._drawn)
         with self.opened() as opened, decoding():
-            # whoever asks for the size later need not open it again
+            # the size, when it is asked for later, needs no second look
             self.__dict__.setdefault("_header", (opened.format or "", *upright_size(opened)))
             whole = opened.size
             if at_least is not None and opened.format == "JPEG":

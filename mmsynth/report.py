@@ -27,7 +27,7 @@ class Report:
     #: the output folder, or its URL
     path: Path | str
     inputs: int
-    #: inputs of which nothing was kept or dropped, all of it having failed
+    #: inputs whose candidates all failed
     failed_inputs: int
     candidates: int
     kept: int

@@ -71,7 +71,7 @@ class Sample:
 
     @property
     def text(self) -> str | None:
-        """The caption, or None where there is none or it is blank."""
+        """The caption, or None if it is missing or blank."""
         return self.caption if self.caption and not self.caption.isspace() else None
 
     def with_messages(self, messages: Iterable[Mapping[str, Any]]) -> "Sample":

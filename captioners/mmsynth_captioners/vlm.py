@@ -15,7 +15,7 @@ class VisionLanguageCaptioner(WritesText, Captioner):
 
     `model` is a chat model (SmolVLM, Qwen-VL, LLaVA, Gemma) or a plain captioner (BLIP, GIT, PaliGemma). Without
     `prompt`, chat models are asked for one sentence and plain ones get what they were trained on, mostly nothing.
-    Captions are greedy; with `temperature` each is drawn from its sample's own seed, whoever shares its batch.
+    Captions are greedy; with `temperature` each is drawn from its sample's own seed, in any batch.
     """
 
     prompt: str | None = Field(None, description="what the model is told; plain captioners continue it")

@@ -1,8 +1,8 @@
 """The ranks of a launched run: `accelerate launch -m mmsynth run recipe.yaml`, or torchrun, on one machine or on many.
 
-Every rank does the blocks whose number is its own modulo their count, and talks to no other. Who finds at its end that
-all blocks are there writes the indexes, so a rank that dies takes nothing but its unfinished blocks with it, and the
-same command again does them.
+Every rank does the blocks whose number is its own modulo the count of ranks, and talks to no other. A rank that finds
+every block done at its end writes the indexes. So a rank that dies loses nothing but its unfinished blocks, and the
+same command does those.
 """
 
 import os
@@ -34,7 +34,7 @@ class Rank:
 
 
 def launched_rank() -> Rank | None:
-    """The rank that a launcher gave this process by the environment; None where there is none, or only one."""
+    """The rank that a launcher gave this process, by the environment; None without a launcher, or for a single process."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count < 2 or "RANK" not in os.environ:
         return None

@@ -1,7 +1,7 @@
 """The executor for a Ray cluster: an actor for each device, blocks as its tasks.
 
 Actors load the models once and commit their shards themselves, so the machines must see the output, and the input, by
-the same names: a shared file system, or URLs. An actor or a node that dies has its block done by another.
+the same names: a shared file system, or URLs. The block of a dead actor or node is retried by another.
 """
 
 import logging
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mmsynth.blocks import Block, Counted, ShardStats, Status
-from mmsynth.engine.backlog import Backlog
+from mmsynth.engine.block_queue import BlockQueue
 from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import DeviceError, MMSynthError, PluginError, WorkerError
 from mmsynth.layout import numbered
@@ -39,15 +39,15 @@ class RayExecutor:
         Raises what an actor raised, or WorkerError for what could not be done.
         """
         ray = _ray()
-        backlog = Backlog(blocks)
-        if not backlog:
+        queue = BlockQueue(blocks)
+        if not queue:
             return
         is_ours = not ray.is_initialized()
         if is_ours:
             _connect(ray, self._address)
         crew = _Crew(ray, job, *_wanted(ray, workers, device if self._device != "auto" else "auto"))
         try:
-            crew.run(backlog, watcher)
+            crew.run(queue, watcher)
         finally:
             crew.end()
             if is_ours:
@@ -114,27 +114,27 @@ class _Crew:
         actor = self._actor_class.remote(*self._arguments)
         return _Member(actor, actor.ready.remote())
 
-    def run(self, backlog: Backlog, watcher: Watcher) -> None:
-        while backlog or any(member.block for member in self._members):
+    def run(self, queue: BlockQueue, watcher: Watcher) -> None:
+        while queue or any(member.block for member in self._members):
             for member in self._members:
-                self._supply(member, backlog)
+                self._supply(member, queue)
             by_reference = {member.pending: member for member in self._members if member.pending is not None}
             ready, _ = self._ray.wait(list(by_reference), num_returns=1)
             for reference in ready:
-                self._hear(by_reference[reference], backlog, watcher)
-        backlog.judge()
+                self._hear(by_reference[reference], queue, watcher)
+        queue.raise_if_skipped()
 
-    def _supply(self, member: _Member, backlog: Backlog) -> None:
-        if member.pending is None and (block := backlog.take([])):
+    def _supply(self, member: _Member, queue: BlockQueue) -> None:
+        if member.pending is None and (block := queue.take([])):
             member.block = block
             # the name is what Ray's dashboard shows
             member.pending = member.actor.do.options(name=f"block {numbered(block.index)}").remote(block)
 
-    def _hear(self, member: _Member, backlog: Backlog, watcher: Watcher) -> None:
+    def _hear(self, member: _Member, queue: BlockQueue, watcher: Watcher) -> None:
         try:
             done = self._ray.get(member.pending)
         except self._ray.exceptions.RayActorError as error:
-            self._replace(member, backlog, error)
+            self._replace(member, queue, error)
             return
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause if isinstance(error.cause, MMSynthError) else _failed(error) from error
@@ -147,7 +147,7 @@ class _Crew:
             watcher.committed(index, stats)
             member.block = None
 
-    def _replace(self, member: _Member, backlog: Backlog, error: Exception) -> None:
+    def _replace(self, member: _Member, queue: BlockQueue, error: Exception) -> None:
         cause = getattr(error, "cause", None)
         if isinstance(cause, MMSynthError):  # its constructor raised
             raise cause from error
@@ -159,7 +159,7 @@ class _Crew:
                     "what is committed is kept, and the same command goes on from there"
                 ) from error
         else:
-            backlog.died([member.block], "the actor or its node died")
+            queue.died([member.block], "the actor or its node died")
         new = self._member()
         member.actor, member.pending, member.block = new.actor, new.pending, None
 
@@ -168,7 +168,7 @@ class _Crew:
         for member in self._members:
             self._ray.kill(member.actor)
         for member in self._members:
-            with suppress(Exception):  # whatever it says, it is no more
+            with suppress(Exception):  # any error says that it is gone
                 self._ray.get(member.actor.ready.remote(), timeout=_GONE_WITHIN_S)
 
 

@@ -1,4 +1,4 @@
-"""Progress: what a run tells whoever watches it."""
+"""Progress: how far a run is."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -209,7 +209,7 @@ def _limited(blocks: Iterator[Block], limit: int | None) -> Iterator[Block]:
 
 
 class Watch:
-    """Counts what is written, tells who watches, and stops a run in which too much fails."""
+    """Counts what is written, reports progress, and stops a run in which too much fails."""
 
     def __init__(self, recipe: Recipe, plan: Plan, on_progress: OnProgress | None) -> None:
         self._max_failures = recipe.run.max_failures

@@ -2,7 +2,7 @@
 
 Workers get the job pickled, load their models once, and commit their shards themselves; this process plans the blocks,
 gives each worker one whenever it asks, and counts. Each worker has a pipe of its own, so one that dies takes no lock
-with it: another process takes its place, and the backlog has its blocks done again. Ctrl-C reaches this process only:
+with it: another process takes its place, and its blocks are retried. Ctrl-C reaches this process only:
 it stops the workers, whose unfinished blocks leave nothing behind.
 """
 
@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from mmsynth.blocks import Block, Counted, ShardStats, Status
-from mmsynth.engine.backlog import Backlog
+from mmsynth.engine.block_queue import BlockQueue
 from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import DeviceError, MMSynthError, WorkerError
 
@@ -30,13 +30,13 @@ _MOST_FALSE_STARTS = 3
 
 def run_in_workers(job: Job, blocks: Iterator[Block], workers: int, device: str, watcher: Watcher) -> None:
     """Run the blocks in `workers` processes. Raises what a worker raised, or WorkerError for what could not be done."""
-    backlog = Backlog(blocks)
-    if not backlog:
+    queue = BlockQueue(blocks)
+    if not queue:
         return
     threads = max(1, _cores() // workers)
     crew = [_Worker(job, name, threads) for name in _devices(device, workers)]
     try:
-        _Coordinator(crew, backlog, watcher).run()
+        _Coordinator(crew, queue, watcher).run()
     finally:
         for worker in crew:
             worker.process.terminate()
@@ -82,24 +82,24 @@ class _Worker:
 
 
 class _Coordinator:
-    """Gives out blocks until all are committed or set aside."""
+    """Gives out blocks until all are committed or skipped."""
 
-    def __init__(self, crew: list[_Worker], backlog: Backlog, watcher: Watcher) -> None:
-        self._crew, self._backlog, self._watcher = crew, backlog, watcher
+    def __init__(self, crew: list[_Worker], queue: BlockQueue, watcher: Watcher) -> None:
+        self._crew, self._queue, self._watcher = crew, queue, watcher
 
     def run(self) -> None:
-        while self._backlog or any(worker.blocks for worker in self._crew):
+        while self._queue or any(worker.blocks for worker in self._crew):
             for worker in self._crew:
                 self._supply(worker)
             by_connection: dict[Any, _Worker] = {worker.connection: worker for worker in self._crew}
             for connection in wait(list(by_connection)):
                 self._hear(by_connection[connection])
-        self._backlog.judge()
+        self._queue.raise_if_skipped()
 
     def _supply(self, worker: _Worker) -> None:
         if not worker.asks:
             return
-        block = self._backlog.take(worker.blocks)
+        block = self._queue.take(worker.blocks)
         if block is not None:
             worker.give(block)
         elif worker.blocks:
@@ -127,7 +127,7 @@ class _Coordinator:
             raise value
 
     def _replace(self, worker: _Worker) -> None:
-        """It has died: its blocks are done by others, and another process takes its place."""
+        """Start another process in its place, and have its blocks retried."""
         worker.process.join()
         code = worker.process.exitcode
         worker.false_starts += not worker.is_ready
@@ -139,7 +139,7 @@ class _Coordinator:
             )
         for (what, status), n in worker.rows.items():
             self._watcher.counted(what, status, -n)
-        self._backlog.died(worker.blocks, f"exit code {code}")
+        self._queue.died(worker.blocks, f"exit code {code}")
         worker.start()
 
 
@@ -166,7 +166,7 @@ def _work(job: Job, device: str, threads: int, connection: "Connection[Any, Any]
         while True:  # until the coordinator ends this process, or itself
             do_blocks(job, iter(teller.ask, None), teller)
     except (EOFError, BrokenPipeError):
-        return  # the coordinator is no more
+        return  # the coordinator has died
     except DeviceError as error:
         log.error("%s", error)
         os._exit(error.exit_code)  # the coordinator starts another process, whose device is well
@@ -189,7 +189,7 @@ class _Teller:
             self._connection.send((kind, value))
 
     def ask(self) -> Block | None:
-        """The next block; None where there is none for now."""
+        """The next block, or None if there is none for now."""
         self.tell("asks", None)
         block: Block | None = self._connection.recv()
         return block

@@ -52,7 +52,7 @@ class Ngrams:
                 self.ignored += 1
 
     def find(self, text: str) -> int:
-        """The evaluation text that `text` shares a run with, the longest run first; -1 where there is none."""
+        """The evaluation text that `text` shares a run with, the longest run first, or -1."""
         words = words_of(text)
         for size in sorted(self._contained, reverse=True):
             if size <= len(words):

@@ -21,7 +21,7 @@ from mmsynth.io.storage import LocalStorage, Storage
 
 _RENEWED_EVERY_S = 20.0
 _STALE_AFTER_S = 60.0
-#: a file system has no lock, so who has written its name looks again after this time whether it still stands there
+#: storage at a URL has no locks: a run writes its name, waits so long, and looks whether the name still stands there
 _SETTLES_S = 1.0
 NAME = ".lock"
 _OF_RANKS = f"{NAME}-rank"
@@ -31,7 +31,7 @@ _OF_RANKS = f"{NAME}-rank"
 def locked(storage: Storage, rank: int | None = None) -> Iterator[None]:
     """Hold the folder; a rank of a launched run holds it together with the other ranks. Raises OutputError.
 
-    Who is the last to leave removes what those left who died.
+    The last to leave removes the locks of ranks that died.
     """
     # a rank's lock keeps out the same rank of another launch; the shared one keeps out runs that are not launched
     names = [(NAME, rank is not None)] + ([(f"{_OF_RANKS}{rank}", False)] if rank is not None else [])
@@ -56,7 +56,7 @@ def _local(storage: LocalStorage, names: list[tuple[str, bool]]) -> Iterator[Non
         yield
     finally:
         for file, (name, is_shared) in zip(files, names, strict=False):
-            # the last of those who share it takes it away
+            # the last holder of a shared lock removes it
             if not is_shared or _take(file, is_shared=False):
                 if name == NAME:
                     _clear(storage)
@@ -80,7 +80,7 @@ def _lock(path: Path, is_shared: bool) -> IO[str]:
             holder = file.read()
             file.close()
             raise OutputError(f"{_who(holder)} is writing to {path.parent}")
-        # whoever held it before may have removed it between our opening and our locking
+        # an earlier holder may have removed the file between our open and our lock
         if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
             file.truncate(0)
             file.write(json.dumps(_myself()))
@@ -164,7 +164,7 @@ def _myself() -> dict[str, Any]:
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:
-    """Whether it can be seen that the process is no more: only on its own machine."""
+    """Whether the process is known to have ended, which only its own machine can tell."""
     if holder.get("host") != platform.node():
         return False
     try:

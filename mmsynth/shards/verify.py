@@ -63,7 +63,7 @@ def _indexes(folder: RunFolder) -> tuple[list[int], list[str]]:
         listed = [int(shard["url"].partition(".")[0]) for shard in there[INDEX]["shardlist"]]
     except (ValueError, KeyError, TypeError, AttributeError):
         listed = []
-    # shards are numbered without gaps; those of which nothing was kept are not in the index
+    # shards are numbered without gaps; shards that kept nothing are not in the index
     listed = [*range(max([*listed, *folder.committed], default=-1) + 1)]
     if folder.damaged or not set(listed) <= set(folder.committed):
         return listed, []  # where a shard's stats are lost or damaged, that is the damage

@@ -116,7 +116,7 @@ class ShardWriter:
         return start, self._tar_bytes
 
     def _close_tar(self) -> int:
-        """The tar's size; a block of which nothing was kept has no tar, since some readers stop at an empty one."""
+        """The tar's size; a block that kept nothing has no tar, since some readers stop at an empty one."""
         if self._tar is None:
             self._storage.remove(tar_name(self._block.index))
             return 0

@@ -116,7 +116,7 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
     except SourceError:
         raise
     except Exception as error:  # the library raises its own, the hub's client's and pyarrow's errors
-        what = "cannot be loaded" if folder.exists() else "cannot be had from the hub"
+        what = "cannot be loaded" if folder.exists() else "could not be found or downloaded"
         hint = "" if folder.exists() else " (check the name, the network and HF_TOKEN, or use a local folder)"
         raise SourceError(f"the dataset {path} (split '{split}') {what}: {one_line(error)}{hint}") from error
     return dataset.with_format("arrow")

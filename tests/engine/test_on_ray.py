@@ -154,7 +154,7 @@ def test_a_block_that_three_actors_die_of_is_set_aside_and_a_run_goes_on(cluster
     for i in range(3):
         (lives / str(i)).touch()
     made = mm.source(Gradients(n=8)).caption(Dies(on="photo-004", lives=str(lives)))
-    with pytest.raises(WorkerError, match=r"1 blocks were set aside.*node died.*shards 00002; the others"):
+    with pytest.raises(WorkerError, match=r"1 blocks were skipped.*node died.*shards 00002; the others"):
         on_ray(made, tmp_path / "out", cluster)
     assert {path.name for path in (tmp_path / "out").glob("*.tar")} == {f"{i:05d}.tar" for i in (0, 1, 3)}
     assert on_ray(made, tmp_path / "out", cluster).already == 6
