@@ -34,7 +34,7 @@ class Rank:
 
 
 def launched_rank() -> Rank | None:
-    """The rank that a launcher gave this process, by the environment; None without a launcher, or for a single process."""
+    """The rank that a launcher gave this process; None without a launcher, or for a single process."""
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count < 2 or "RANK" not in os.environ:
         return None
