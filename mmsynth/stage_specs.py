@@ -39,14 +39,14 @@ def build_grouping(name: str, value: object, parameters: Mapping[str, Any], wher
     plugin = registry.load(GROUPING, name, may_import=False)
     if not issubclass(plugin, Stage) or plugin.verb:
         raise RecipeError(f"'{name}' is not a stage whose name stands alone ({where})")
-    if plugin.main:
+    if value is not None:
+        if not plugin.main:
+            raise RecipeError(f"{name} takes no value beside its name, got {value!r} ({where})")
         if plugin.main in fields:
             raise RecipeError(
                 f"{name}: {plugin.main} is the value beside the name, and cannot be given twice ({where})"
             )
         fields[plugin.main] = value
-    elif value is not None:
-        raise RecipeError(f"{name} takes no value beside its name, got {value!r} ({where})")
     return build(plugin, fields, f"{where}, {name}")
 
 

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
+import mmsynth as mm
 from mmsynth.cli import run
 from mmsynth.testing import photo_samples
-from tests.engine.run_files import members, records, rows
+from tests.engine.run_files import members, records, rows, shard_digests
 
 
 @pytest.fixture
@@ -40,6 +42,102 @@ def test_render_and_caption_take_scenes_as_a_source(tmp_path: Path) -> None:
     assert all("png" in one for one in members(tmp_path / "drawn").values())
     assert run(["caption", str(tmp_path / "drawn"), str(tmp_path / "told"), "--captioner", "facts", "--seed", "3"]) == 0
     assert len(records(tmp_path / "told")) == 5
+
+
+@pytest.mark.parametrize(
+    "source", ["folder:{photos}", "concat:[{photos}, {photos}]", "mix:{{{photos}: 0.5}}", "prompts:{prompts}"]
+)
+def test_any_source_is_named_with_a_colon(source: str, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("one star\ntwo stars\n")
+    named = source.format(photos=photos, prompts=tmp_path / "prompts.txt")
+    command = ["filter", named, str(tmp_path / "out"), "--filter", "caption_length"]
+    assert run(command) == 0
+    assert len(rows(tmp_path / "out")) == {"concat": 12, "prompts": 2}.get(source.partition(":")[0], 6)
+
+
+_FILTER = ["--filter", "caption_length", "--set", "max_chars=26", "--samples-per-shard", "4", "--limit", "5"]
+_SCENES = ["--seed", "3", "--source-set", "max_groups=2", "--max-failures", "0.5", "--threads", "2", "--workers", "1"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["filter", "{photos}", "OUT", *_FILTER],
+        ["render", "scenes:5", "OUT", "--image-format", "png", "--quality", "80", "--set", "size=48", *_SCENES],
+        ["caption", "{scored}", "OUT", "--captioner", "facts", "--seed", "4", "--device", "cpu"],
+        ["ask", "{scored}", "OUT", "-q", "How many?", "--limit", "1"],
+        ["select", "{scored}", "OUT", "--where", "short_side >= 48", "--seed", "2", "--sample", "3", "--workers", "1"],
+        ["run", "{scored}/run.json", "--out", "OUT", "--limit", "3"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_yaml_prints_the_recipe_that_a_command_is(
+    command: list[str], photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mm.scenes(5).render("scenes", size=48).filter("image_size").write(tmp_path / "scored")
+    filled = [part.format(photos=photos, scored=tmp_path / "scored") for part in command]
+
+    def at(out: str) -> list[str]:
+        return [str(tmp_path / out) if part == "OUT" else part for part in filled]
+
+    capsys.readouterr()
+    assert run([*at("recipe"), "--yaml"]) == 0
+    printed, live = capsys.readouterr()
+    assert live == ""
+    assert not (tmp_path / "recipe").exists()
+    (tmp_path / "recipe.yaml").write_text(printed)
+    assert run(["run", str(tmp_path / "recipe.yaml")]) == 0
+    assert run(at("command")) == 0
+    assert shard_digests(tmp_path / "recipe") == shard_digests(tmp_path / "command")
+    assert rows(tmp_path / "command")
+    # and it is the same run: the command finds nothing left to do
+    assert run(at("recipe")) == 0
+
+
+def test_yaml_says_what_a_recipe_with_code_of_ones_own_needs(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["caption", str(photos), "out", "--captioner", "mmsynth.testing:EchoCaptioner", "--yaml"]
+    assert run(command) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("# mmsynth run RECIPE --import mmsynth.testing\n")
+    assert yaml.safe_load(told)["stages"] == [{"caption": "mmsynth.testing:EchoCaptioner"}]
+
+
+def test_yaml_of_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["demo", str(tmp_path / "demo"), "--n", "20", "--yaml"]) == 0
+    told = capsys.readouterr().out
+    assert not (tmp_path / "demo").exists()
+    recipe = tmp_path / "demo.yaml"
+    recipe.write_text(told)
+    needed = told.partition("\n")[0].removeprefix("# mmsynth run RECIPE ").split()
+    assert run(["run", str(recipe), *needed, "--yaml"]) == 0
+    assert capsys.readouterr().out == told
+
+
+_SHARED = ("--set", "--source-set", "--limit", "--workers", "--device", "--threads", "--max-failures", "--yaml")
+
+
+@pytest.mark.parametrize("command", ["caption", "ask", "render", "filter"])
+def test_commands_share_their_options_and_list_their_own_first(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([command, "--help"]) == 0
+    told = capsys.readouterr().out
+    places = [told.index(f"{option} ") for option in (*_SHARED, "--samples-per-shard", "--seed")]
+    assert told.index("--model ") < min(places)
+
+
+def test_brackets_in_names_are_not_read_as_markup(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "o[/b] [red]"
+    command = ["filter", str(photos), str(out), "--filter", "image_size"]
+    assert run(command) == 0
+    assert "o[/b] [red]" in capsys.readouterr().out
+    how = ["--top", "0.5", "--by", "length(split(source, '[/]')[1])", "--dry-run"]
+    assert run(["select", str(out), str(tmp_path / "s"), *how]) == 0
+    assert run(["info", str(out)]) == 0
+    assert run(["query", str(out), "select '[/b]' as \"[/i]\""]) == 0
+    assert "[/b]" in capsys.readouterr().out
 
 
 def test_run_with_a_limit_and_then_whole(tmp_path: Path) -> None:
@@ -74,6 +172,8 @@ def test_plugins_lists_every_one_with_what_it_does(capsys: pytest.CaptureFixture
     listed = capsys.readouterr().out
     for name in ("folder", "webdataset", "scenes", "vlm", "ask", "facts", "diffusion", "clip", "caption_length"):
         assert name in listed
+    for about in ("grouping", "repeat", "Make `times` candidates", "chat_engine", "transformers"):
+        assert about in listed
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,14 @@ def sources(tmp_path: Path) -> dict[str, Source]:
     }
     built = {kind: registry.load("source", kind)(path=str(tmp_path / path)) for kind, path in paths.items()}
     select = registry.load("source", "select")(runs=[str(tmp_path / "shards")])
-    return {**built, "scenes": registry.load("source", "scenes")(n=7), "select": select}
+    halves = [registry.load("source", "scenes")(n=n, seed=n) for n in (3, 4)]
+    return {
+        **built,
+        "scenes": registry.load("source", "scenes")(n=7),
+        "select": select,
+        "concat": mm.concat(*halves).recipe.source,
+        "mix": mm.mix([(half, 1) for half in halves]).recipe.source,
+    }
 
 
 @pytest.mark.parametrize("kind", list(registry.entry_points("source")))
@@ -149,11 +156,13 @@ def test_registered_sources_give_the_same_samples_however_they_are_cut(kind: str
     source = pickle.loads(pickle.dumps(sources[kind]))
     source.check()
     whole = [read for one in source.slices(100) for read in source.read(one.payload)]
+    assert [key for one in source.slices(3) for key in source.keys(one)] == [read.key for read in whole]
     cut = [read for one in source.slices(3) for read in source.read(json.loads(json.dumps(one.payload)))]
     assert len(whole) == 7
     assert not any(isinstance(read, Unreadable) for read in whole)
     assert [(s.key, s.caption) for s in cut] == [(s.key, s.caption) for s in whole]
     assert len({s.key for s in whole}) == 7
-    assert all(s.record["source"]["kind"] == kind for s in whole)
+    # sources of sources leave what their parts say
+    assert all(s.record["source"]["kind"] == kind or "part" in s.record["source"] for s in whole)
     assert source.count() in (None, 7)
     assert copy.deepcopy(source) == source

@@ -102,6 +102,15 @@ def test_a_second_stage_of_one_kind_has_its_own_label_and_seed() -> None:
         ("source: {kind: scenes, n: 5}\nstages: [{sing: loud}]", r"exactly one of render, caption, filter.*stages\[0\]"),
         ("source: {kind: scenes, n: 5}\nseed: soon", r"seed must be a whole number, got 'soon'"),
         ("source: [", r"recipe.yaml is not YAML"),
+        (
+            "source: {kind: scenes, n: 5}\nstages:\n  - caption: facts\nseed: 1\nstages: []",
+            r"'stages' stands twice, in lines 2 and 5 \(recipe.yaml\)",
+        ),
+        ("source: {kind: scenes, n: 5, n: 6}", r"'n' stands twice, in lines 1 and 1 \(recipe.yaml\)"),
+        (
+            "source: {kind: scenes, n: 5}\nstages: [{captoin: facts}]",
+            r"got \['captoin'\]. Did you mean 'caption'\? \(recipe.yaml, stages\[0\]\)",
+        ),
         ("just words", r"the recipe must be a mapping"),
         ("", r"the recipe must be a mapping"),
     ],
@@ -109,6 +118,12 @@ def test_a_second_stage_of_one_kind_has_its_own_label_and_seed() -> None:
 def test_errors_name_file_stage_and_field(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Recipe.from_file(write_recipe(tmp_path, text))
+
+
+def test_yaml_anchors_and_merges_are_no_repeats(tmp_path: Path) -> None:
+    text = "source: {kind: scenes, n: 5}\nstages:\n  - &a {caption: facts, qa: 1}\n  - {<<: *a, qa: 2}\n"
+    first, second = Recipe.from_file(write_recipe(tmp_path, text)).to_dict()["stages"]
+    assert (first["qa"], second["qa"]) == (1, 2)
 
 
 def test_an_unknown_plugin_says_what_is_installed_and_was_probably_meant(tmp_path: Path) -> None:

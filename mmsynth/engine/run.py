@@ -106,6 +106,8 @@ def results(recipe: Recipe, n: int | None = None) -> Generator[Result, None, Non
 
 def items(recipe: Recipe, n: int | None = None) -> Generator[Item, None, None]:
     """What becomes of the first `n` inputs, or of all that the recipe asks for; closing it stops all that runs."""
+    if n == 0:
+        return
     job = _checked_job(recipe)
     job.setup(resolve_device(recipe.run.device))
     slices = recipe.source.slices(n or recipe.out.samples_per_shard)

@@ -53,12 +53,13 @@ def pairs(*keys: str) -> list[tuple[str, bytes]]:
 
 
 def everything(source: Source, samples_per_slice: int = 3) -> list[Sample | Unreadable]:
-    """All that a source gives. Each slice goes through JSON, is read twice, and must have the size that it said."""
+    """All that a source gives. Each slice goes through JSON, is read twice, and has the size and keys that it said."""
     found: list[Sample | Unreadable] = []
     for piece in source.slices(samples_per_slice):
         payload = json.loads(json.dumps(piece.payload))
         read = list(source.read(payload))
         assert piece.size in {None, len(read)}
+        assert list(source.keys(piece)) == [one.key for one in read]
         assert seen(read) == seen(list(source.read(payload)))
         found.extend(read)
     # a record must be JSON that any reader takes
