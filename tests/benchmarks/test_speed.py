@@ -19,7 +19,7 @@ def test_every_row_runs_and_is_written_down(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(result.read_text())
-    names = {"clip", "clip_12mp", "decode", "decode_12mp", "caption", "draw", "shards", "resume"}
+    names = {"clip", "clip_12mp", "decode", "decode_12mp", "caption", "draw", "shards", "resume", "in_flight"}
     assert found["rows"].keys() == names
     for row in found["rows"].values():
         assert row["title"] in done.stdout

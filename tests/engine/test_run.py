@@ -333,8 +333,8 @@ def test_a_member_that_has_the_images_name_is_kept_beside_it(tmp_path: Path) -> 
             tar.addfile(member, io.BytesIO(data))
     mm.read(tmp_path / "in.tar").write(tmp_path / "out")
     (written,) = members(tmp_path / "out").values()
-    assert written["png"] == sample.image.data, "the picture, named by what it is"
-    assert written["other.png"] == b"another"
+    assert written["jpg"] == sample.image.data, "the picture, which the other member's name would take from it"
+    assert written["png"] == b"another"
 
 
 def test_a_smaller_limit_later_takes_nothing_away(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_a_recipe_runs_no_module_beside_it_unless_it_is_asked_for(
 def test_a_recipe_runs_no_code_of_a_model_unless_it_is_asked_for(
     tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmsynth.models._trusted", set())
+    monkeypatch.setattr("mmsynth.models.loading._trusted", set())
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text(
