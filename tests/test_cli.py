@@ -127,17 +127,20 @@ def test_commands_share_their_options_and_list_their_own_first(
 
 
 def test_brackets_in_names_are_not_read_as_markup(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "o[/b] [red]"
-    command = ["filter", str(photos), str(out), "--filter", "image_size"]
-    assert run(command) == 0
-    assert "o[/b] [red]" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    out = "o[/b] [red]"
+    assert run(["filter", str(photos), out, "--filter", "image_size"]) == 0
+    assert out in capsys.readouterr().out
     how = ["--top", "0.5", "--by", "length(split(source, '[/]')[1])", "--dry-run"]
-    assert run(["select", str(out), str(tmp_path / "s"), *how]) == 0
-    assert run(["info", str(out)]) == 0
-    assert run(["query", str(out), "select '[/b]' as \"[/i]\""]) == 0
-    assert "[/b]" in capsys.readouterr().out
+    assert run(["select", out, "s", *how]) == 0
+    assert run(["info", out]) == 0
+    assert out in capsys.readouterr().out
+    assert run(["query", out, "select '[/b]' as \"[/i]\""]) == 0
+    told = capsys.readouterr().out
+    assert "[/b]" in told
+    assert "[/i]" in told
 
 
 def test_run_with_a_limit_and_then_whole(tmp_path: Path) -> None:

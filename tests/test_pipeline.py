@@ -149,9 +149,12 @@ def test_groups_are_left_early_too(given: Pipeline) -> None:
 
 
 def test_an_error_in_the_loop_and_one_of_a_stage_stop_it_as_well(given: Pipeline) -> None:
-    with pytest.raises(ZeroDivisionError):
+    def broken() -> None:
         for _ in given.caption(EchoCaptioner()):
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        broken()
     assert ours() == []
 
     class Undeclared(mm.Filter):

@@ -121,7 +121,7 @@ def test_a_strangers_grouping_is_a_method_and_a_word_of_recipes(crops: Path) -> 
         ("{'crops': 3, 'times': 4}", "crops: times is the value beside the name, and cannot be given twice"),
         ("{'alone': 3}", "alone takes no value beside its name, got 3"),
         ("{'crops': None}", "times is required (recipe, stages[0], crops)"),
-        ("{'crops': 3, 'repeat': 2}", "exactly one of render, caption, filter, alone, best_of, crops, pair, repeat"),
+        ("{'crops': 3, 'repeat': 2}", "got ['crops', 'repeat'] (recipe, stages[0])"),
     ],
 )
 def test_a_strangers_grouping_is_checked_as_ours_are(crops: Path, stage: str, message: str) -> None:
