@@ -57,6 +57,7 @@ class WebDataset(Source):
             filesystem(remote[0])  # its errors say which package is missing
             if len(remote) == 1 and not is_at(remote[0]):
                 raise SourceError(f"no such tar: {shown(remote[0])}")
+        arrays_of(tars)  # raises where what lies beside them cannot be read
 
     def count(self) -> int | None:
         """From `sizes.json` in the tars' folders, which open_clip's shards and ours have."""

@@ -81,6 +81,9 @@ class Marks(Filter):
     def score_names(self) -> tuple[str, ...]:
         return ("mean",)
 
+    def array_names(self) -> tuple[str, ...]:
+        return ("mean",)
+
 
 def _number(sample: Sample) -> int:
     return int(sample.key.rpartition("-")[2])
