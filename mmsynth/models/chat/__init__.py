@@ -1,10 +1,10 @@
 """chat: one interface to models that answer conversations about pictures, whatever runs them.
 
 base.py      Request, Reply, ChatModel: what stages and engines agree on
-engines.py   engines by entry point (`mmsynth.chat_engines`)
 
-The engine `transformers`, in this process: transformers_engine.py (answers in batches), checkpoints.py (find and load),
-prompting.py (conversations → inputs), sampling.py (own seeds).
+Engines are found by entry point (`mmsynth.chat_engines`). `transformers`, in this process: transformers_engine.py
+(answers in batches), checkpoints.py (find and load), prompting.py (conversations → inputs), sampling.py (own seeds),
+choices.py (one answer among a few).
 
 Importing this loads no torch.
 """
