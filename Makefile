@@ -2,6 +2,8 @@
 # into .venv. PYTHON=python3.12 chooses another interpreter.
 PYTHON ?= python3
 BIN := .venv/bin
+# two processes of one thread each: threads of two processes on two cores would only wait for each other
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 .PHONY: setup demo test check bench nano clean
 
@@ -17,14 +19,14 @@ demo: setup
 	$(BIN)/mmsynth demo demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(TEST)
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest
+	$(TEST)
 
 # speed against the limit, the peers too: their environments come into .venv/peers
 bench: setup

@@ -75,9 +75,6 @@ class Marks(Filter):
             for s, mean, i in zip(batch, prepared, map(_number, batch), strict=True)
         ]
 
-    def array_names(self) -> tuple[str, ...]:
-        return ("mean",)
-
     def score_names(self) -> tuple[str, ...]:
         return ("mean",)
 
