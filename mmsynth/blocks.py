@@ -41,10 +41,11 @@ class Item:
     sample: Sample | None
     source: str = ""
     status: Status = "kept"
+    #: why it ended; of a kept one the codes of what was repaired on the way in, joined with commas
     reason: str = ""
     detail: str = ""
     #: names of its pictures that stages have made; the main one's is ""
-    drawn: frozenset[str] = frozenset()
+    made: frozenset[str] = frozenset()
     #: keys of the samples that it was made of by stages whose groups are still open, outermost first
     groups: tuple[str, ...] = ()
     #: the input's key, where this is a candidate made of it
@@ -56,10 +57,10 @@ class Item:
     def is_live(self) -> bool:
         return self.status == "kept"
 
-    def gone_through(self, sample: Sample, drawn: frozenset[str]) -> "Item":
+    def gone_through(self, sample: Sample, made: frozenset[str]) -> "Item":
         """With what a stage gave for it."""
         return Item(
-            *(self.key, sample, self.source, self.status, self.reason, self.detail, drawn),
+            *(self.key, sample, self.source, self.status, self.reason, self.detail, made),
             *(self.groups, self.parent, self.number),
         )
 

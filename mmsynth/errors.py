@@ -31,7 +31,7 @@ class RecipeError(MMSynthError):
 
 
 class PluginError(MMSynthError):
-    """No such plugin, an extra that is not installed, or one name registered twice."""
+    """No such plugin, an extra not installed, a name registered twice, or a stage that breaks its contract."""
 
     exit_code = 3
 
@@ -49,7 +49,7 @@ class SourceError(MMSynthError):
 
 
 class OutputError(MMSynthError):
-    """An output folder that is in use, or that holds the run of another recipe."""
+    """An output folder that is in use, damaged, cannot be written, or holds the run of another recipe."""
 
     exit_code = 6
 
@@ -61,7 +61,7 @@ class TooManyFailures(MMSynthError):
 
 
 class WorkerError(MMSynthError):
-    """A worker process died without saying why (killed, out of memory, a crash in native code)."""
+    """A worker process died (killed, out of memory, a crash in native code), or no cluster answers."""
 
     exit_code = 8
 

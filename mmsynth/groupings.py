@@ -67,8 +67,8 @@ class Pair(Grouping):
     """Make a group of each sample and `with_others` other samples of its block, drawn from the sample's own seed.
 
     Members have the keys `k_0` (the sample itself), `k_1`, …; a stage of the shape group then makes something of them.
-    The others come from among the `within` samples around it. A sample that has too few others is dropped as
-    `no_other`.
+    The block is cut into windows of `within` samples, the last of up to twice as many, and the others come from the
+    sample's own window. A sample that has too few others is dropped as `no_other`.
     """
 
     main: ClassVar[str] = "with_others"
@@ -76,7 +76,7 @@ class Pair(Grouping):
     group_of: ClassVar[Literal["sample", "block"]] = "block"
 
     with_others: int = Field(ge=1, le=100, description="other samples beside each")
-    within: int = Field(1000, ge=2, description="samples among which the others are, counted from the block's start")
+    within: int = Field(1000, ge=2, description="samples of one window, from which the others come")
 
     def process_group(self, samples: Sequence[Sample]) -> list[Result]:
         return [self._with_others(samples, i) for i in range(len(samples))]

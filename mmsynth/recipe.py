@@ -10,7 +10,9 @@
     out: {path: pairs/, samples_per_shard: 10000}
     run: {workers: 2, device: auto}
 
-`source`, `stages`, `seed` and `out` say what is made; `run` says how fast, and never changes the output.
+`source`, `stages`, `seed` and `out` say what is made; `run` says how, and is no part of a recipe's fingerprint. It
+changes no decision, except that `limit` reads only the first inputs, `batch_timeout_s` gives up what takes too long,
+and numbers of another device may differ in their last digits.
 Errors name the file, the stage and the field. A recipe is data: a class that it names by an import path is found only
 where its module is imported already.
 """
@@ -47,7 +49,7 @@ class Out(BaseModel):
 
 
 class RunOptions(BaseModel):
-    """How a recipe is run. Nothing here changes what is written."""
+    """How a recipe is run; no part of its fingerprint."""
 
     model_config = _SECTION
 
@@ -146,7 +148,7 @@ class Recipe(BaseModel):
         return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
     def bound_stages(self) -> tuple[Stage, ...]:
-        """The stages with their labels (`caption:vlm`, `caption:vlm#2`) and the run's seed."""
+        """The stages with their names (`caption:vlm`, `caption:vlm#2`) and the run's seed."""
         seen: Counter[str] = Counter()
         bound = []
         for stage in self.stages:

@@ -29,7 +29,7 @@ depend on the rest of its batch.
 
 import random
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
@@ -61,11 +61,15 @@ class Stage(BaseModel):
     verb: ClassVar[str]
     #: the parameter whose value stands beside the stage's name in a recipe, where its own name is the word
     main: ClassVar[str] = ""
-    #: raise it when the same parameters give another result; it is part of the provenance
+    #: fields of the record that it writes, beside captions and scores; `calibrate` looks for a writer of `negatives`
+    record_fields: ClassVar[frozenset[str]] = frozenset()
+    #: arrays that it can give → what to set for that on the command line
+    can_give_arrays: ClassVar[Mapping[str, str]] = {}
+    #: increase it when the same parameters give another result; it is part of the provenance
     version: ClassVar[str] = "1"
     #: parameters that change the speed and never the output: left out of fingerprint and provenance
     speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "concurrency"})
-    #: it gives lists. Set it: then what it gives for a sample is a group whatever it is, and `best_of` may follow
+    #: set it if results are lists: then every result opens a group, a single sample too, and `best_of` may follow
     opens_groups: ClassVar[bool] = False
     #: for stages of the shape group: what one earlier stage made of one sample, or all samples of a block
     group_of: ClassVar[Literal["sample", "block"]] = "sample"
@@ -76,6 +80,11 @@ class Stage(BaseModel):
     _run_seed: int = PrivateAttr(default=0)
     _models: list[ModelInfo] = PrivateAttr(default_factory=list)
     _sub_stages: list["Stage"] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        if cls.process_one is not Stage.process_one and cls.process_group is not Stage.process_group:
+            raise TypeError(f"{cls.__name__} defines both process_one() and process_group(): a stage has one shape")
 
     # -- what a stage writes -----------------------------------------------------------------------------------------
 
@@ -196,7 +205,7 @@ class Stage(BaseModel):
         return type(self).assemble is not Stage.assemble
 
     def batch_model(self) -> "BatchChatModel | None":
-        """The model in this process that answers what `process_one` asks, a batch at a time; None: nothing such."""
+        """The model in this process that answers what `process_one` asks, a batch at a time; None if there is none."""
         return None
 
     def check_place(self, before: Sequence["Stage"]) -> None:

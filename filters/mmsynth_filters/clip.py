@@ -63,6 +63,7 @@ class ClipScore(Filter):
     revision: str | None = Field(None, description="branch, tag or commit of a hf-hub: model")
     batch_size: int = Field(64, ge=1, description="images, and captions, that go through the model together")
 
+    can_give_arrays: ClassVar[Mapping[str, str]] = {"image": "--set embeddings=true"}
     #: 2: JPEGs decoded at reduced size
     version: ClassVar[str] = "2"
 

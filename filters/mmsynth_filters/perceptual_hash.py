@@ -1,6 +1,7 @@
 """The filter `perceptual_hash`: 64 bits of each picture, to find near-duplicates by afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ class PerceptualHash(Filter):
     uniform borders are cut off. Flat pictures, of one colour or nearly, and stripes have none: `phash` is null, and 0
     in the file. Samples without an image fail as `no_image`.
     """
+
+    can_give_arrays: ClassVar[Mapping[str, str]] = {"phash": ""}
 
     def check(self) -> None:
         check_hashing()

@@ -6,6 +6,7 @@ that is `estimate`'s business.
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -127,7 +128,7 @@ def _stage_of(run: str, score: str) -> Stage:
 def _changes(run: str, looked_at: int = 32) -> tuple[tuple[Stage, ...], list[str]]:
     """What can be changed in the captions, going by some records; and what makes such captions, if they are not there.
 
-    Records in which `negatives` wrote some have them; those with facts have what they are made of.
+    Records that a captioner has written some into have them; those with facts have what they are made of.
     """
     source = Selection(runs=(run,), sample=looked_at)
     for making in (), _from_facts():
@@ -139,12 +140,13 @@ def _changes(run: str, looked_at: int = 32) -> tuple[tuple[Stage, ...], list[str
 
 
 def _from_facts() -> tuple[Stage, ...]:
-    """The captioner `negatives`, where it is installed: it passes over samples without facts."""
-    try:
-        maker: Stage = registry.load("caption", "negatives")()
-    except PluginError:
-        return ()
-    return (maker,)
+    """An installed captioner that writes `negatives` into records, if there is one."""
+    for name in registry.entry_points("caption"):
+        with suppress(PluginError):
+            plugin = registry.load("caption", name)
+            if "negatives" in plugin.record_fields:
+                return (plugin(),)
+    return ()
 
 
 def _scores(source: Selection, stages: tuple[Stage, ...], score: str, device: str) -> Floats:

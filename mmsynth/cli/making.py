@@ -60,7 +60,7 @@ def write(pipeline: "Pipeline", out: str | Path | None, running: Running, **opti
     with show.progress() as on_progress:
         report = pipeline.run(on_progress=on_progress)
     show.report(report)
-    if report.inputs and sum(report.failed.values()) == report.inputs:
+    if report.inputs and report.failed_inputs == report.inputs:
         raise TooManyFailures(f"every sample failed: {', '.join(report.failed)} (the parquet files have the details)")
 
 

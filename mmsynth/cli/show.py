@@ -37,7 +37,7 @@ def progress(what: str = "samples") -> Iterator[OnProgress]:
 
 
 def report(made: Report) -> None:
-    """The report's table, and what to do next."""
+    """The report's table."""
     _out.print(made.table())
 
 

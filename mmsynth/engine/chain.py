@@ -33,9 +33,8 @@ def run_stages(flow: Iterable[Flow], stages: Sequence[Stage], out: Out, on: Reso
     """The flow with every stage applied, then each picture checked."""
     for stage in stages:
         flow = run_stage(flow, stage, on)
-        if stage.verb != "filter":
-            # at once, so that every later stage judges the picture that is written
-            flow = _each(flow, lambda item: _encoded(item, out), on.pool, needs=_has_drawing)
+        # at once, so that every later stage judges the picture that is written
+        flow = _each(flow, lambda item: _encoded(item, out), on.pool, needs=_has_drawing)
     return _each(flow, _check_pictures, on.pool, needs=_has_picture)
 
 
@@ -62,7 +61,7 @@ def _each(
     def applies(entry: Flow) -> bool:
         return isinstance(entry, Item) and entry.is_live and needs(entry)
 
-    # eager: what is done goes to the writer at once, so a process that dies often still commits shards
+    # eager: what is done goes on to the writer, so a process that dies often still commits shards
     for entry, future in ahead(apply, flow, pool, _AHEAD, is_eager=True, needs=applies):
         if isinstance(entry, Edge):
             yield entry
@@ -73,7 +72,7 @@ def _each(
 
 def _has_drawing(item: Item) -> bool:
     sample = item.sample
-    if not item.drawn or sample is None:
+    if not item.made or sample is None:
         return False
     return (sample.image is not None and sample.image.is_drawn) or any(i.is_drawn for i in sample.images.values())
 
@@ -104,7 +103,7 @@ def _check_pictures(item: Item) -> Item:
         try:
             image.verify()
         except ImageError:
-            if name in item.drawn:
+            if name in item.made:
                 raise
             broken.append(name)
     if not broken:

@@ -32,18 +32,27 @@ class GroupRunner:
 
     def run(self, flow: Iterable[Flow]) -> Iterator[Flow]:
         group: list[tuple[Item, Any]] = []
+        # of a block, the last window is joined with the one before it: a sample left over would have no other
+        held: list[tuple[Item, Any]] = []
         for entry, future in ahead(self._prepare, flow, self._pool, _AHEAD, needs=self._needs_preparing):
             if isinstance(entry, Edge):
-                yield from self._run_group(group)
+                yield from self._run_last(held, group)
                 yield entry
-                group = []
+                held, group = [], []
                 continue
             item, prepared = settled(entry, future)
             if item.is_live and self._begins_another(item, [member for member, _ in group if member.is_live]):
-                yield from self._run_group(group)
-                group = []
+                yield from self._run_group(group if self._of_samples else held)
+                held, group = group, []
+                if self._of_samples:
+                    held = []
             group.append((item, prepared))
-        yield from self._run_group(group)
+        yield from self._run_last(held, group)
+
+    def _run_last(self, held: list[tuple[Item, Any]], group: list[tuple[Item, Any]]) -> Iterator[Item]:
+        is_short = self._most is not None and sum(item.is_live for item, _ in group) < self._most
+        for part in [[*held, *group]] if is_short else [held, group]:
+            yield from self._run_group(part)
 
     def _begins_another(self, item: Item, live: list[Item]) -> bool:
         if not live:

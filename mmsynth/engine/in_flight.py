@@ -82,7 +82,10 @@ class InFlightRunner:
             self._changed.notify()
 
     def _is_full(self) -> bool:
-        """Whether to wait before more samples are taken from upstream. Twice: the loop has the next one at hand."""
+        """Whether to wait before more samples are taken from upstream.
+
+        The limit is twice the concurrency, so that the loop always has the next sample at hand.
+        """
         return self._unfinished >= 2 * self._concurrency or self._waiting_bytes >= _MOST_WAITING_BYTES
 
     def _wait(self, head: "_InFlight | Flow") -> None:

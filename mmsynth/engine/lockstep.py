@@ -224,6 +224,7 @@ class _Batch:
         """Once everything that can run now has run: a sample may ask several things at once."""
         if self._all_wait():
             loop = asyncio.get_running_loop()
+            # one hop for what is scheduled now, such as the other parts of a gather, and one for what that schedules
             loop.call_soon(loop.call_soon, self._flush)
 
     def _flush(self) -> None:

@@ -75,7 +75,7 @@ class Outcomes:
         return made or [item.ended("dropped", "empty_group")]
 
     def _gone_through(self, item: Item, sample: Sample, usage: Usage | None, seen: Sequence[Item]) -> Item:
-        return item.gone_through(self._with_step(item, sample, usage, seen), _drawn(item, sample, seen))
+        return item.gone_through(self._with_step(item, sample, usage, seen), _made(item, sample, seen))
 
     def _with_step(self, item: Item, sample: Any, usage: Usage | None, seen: Sequence[Item]) -> Sample:
         if not isinstance(sample, Sample) or sample.key != item.key:
@@ -108,18 +108,18 @@ def _samples(items: Sequence[Item]) -> list[Sample]:
     return [item.sample for item in items if item.sample is not None]
 
 
-def _drawn(item: Item, sample: Sample, seen: Sequence[Item]) -> frozenset[str]:
+def _made(item: Item, sample: Sample, seen: Sequence[Item]) -> frozenset[str]:
     """Names of the sample's pictures that stages have made, this one or earlier ones."""
     before = item.sample
     assert before is not None
     if sample.image is before.image and sample.images is before.images:
-        return item.drawn
+        return item.made
     came = {
         id(image)
         for one in seen
         if one.sample is not None
         for name, image in [("", one.sample.image), *one.sample.images.items()]
-        if name not in one.drawn
+        if name not in one.made
     }
     pictures = [("", sample.image), *sample.images.items()]
     return frozenset(name for name, image in pictures if image is not None and id(image) not in came)

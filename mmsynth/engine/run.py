@@ -145,7 +145,7 @@ class Already:
 
 
 class Plan:
-    """The blocks that are still to do, a launched rank's own. Counts what it has planned while it is iterated."""
+    """The blocks that are still to do, a launched rank's own. `already` counts those that iterating skips as done."""
 
     def __init__(self, recipe: Recipe, folder: RunFolder, rank: Rank | None = None) -> None:
         self._recipe, self.folder, self._rank = recipe, folder, rank

@@ -23,8 +23,8 @@ def ahead(  # noqa: PLR0913 - a function, its items, and how
 ) -> Iterator[tuple[T, "Future[R] | None"]]:
     """Each item with the future of `function(item)`, in order, with up to `depth` of them running ahead.
 
-    An eager one gives an item as soon as it is done, so that little is on its way, but lets the pool run dry. Items
-    that do not need the function, by `needs`, have no future.
+    With `is_eager`, whatever is done leaves each time another item comes in, so that little is under way. Items that
+    do not need the function, by `needs`, have no future.
     """
     pending: deque[tuple[T, Future[R] | None]] = deque()
     for item in items:

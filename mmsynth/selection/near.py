@@ -15,7 +15,7 @@ from mmsynth.errors import RecipeError
 from mmsynth.layout import array_name
 from mmsynth.near_duplicates import captions, embeddings, groups, hashes
 from mmsynth.near_duplicates.chunks import Pairs
-from mmsynth.selection.rows import TABLE, Rows
+from mmsynth.selection.rows import TABLE, Rows, how_to_give_array
 from mmsynth.shard_arrays import mapped
 
 #: what is compared → the bound where none is given
@@ -25,8 +25,8 @@ _CHECKS: dict[str, Callable[[], None]] = {
     "embedding": embeddings.check_embeddings,
     "caption": captions.check_captions,
 }
-#: what is compared → the files it is in, and the filter that makes them
-_FILES = {"hash": ("phash", "perceptual_hash"), "embedding": ("image", "clip --set embeddings=true")}
+#: what is compared → the arrays it is in
+_ARRAYS = {"hash": "phash", "embedding": "image"}
 
 
 def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> tuple[pa.Table, int]:
@@ -99,15 +99,14 @@ class _Left:
         return np.concatenate(parts)
 
     def _of_shard(self, what: str, start: int, end: int) -> npt.NDArray[Any]:
-        name, maker = _FILES[what]
+        name = _ARRAYS[what]
         files, shard = self._files[int(self.runs[start])], int(self._shards[start])
         file = array_name(shard, name)
         try:
             return mapped(files, shard).of(name, self._starts[start:end])
         except KeyError as error:
             raise RecipeError(
-                f"near_duplicates: {files.shown} has no {file}, which a filter writes: "
-                f"mmsynth filter {files.shown} OUT --filter {maker}"
+                f"near_duplicates: {files.shown} has no {file}. {how_to_give_array(files.shown, name)}".strip()
             ) from error
         except (OSError, ValueError, IndexError) as error:
             raise RecipeError(f"near_duplicates: {files.shown}/{file} cannot be read: {error}") from error

@@ -196,6 +196,16 @@ def how_to_score(run: str, score: str) -> str:
     return f"{answer}: {command} {named[-1]} --set name={score} and its model"
 
 
+def how_to_give_array(run: str, array: str) -> str:
+    """A sentence with the command that gives a run's samples this array; empty if no installed filter can."""
+    for name in registry.entry_points("filter"):
+        with suppress(PluginError):
+            settings = registry.load("filter", name).can_give_arrays.get(array)
+            if settings is not None:
+                return f"The filter '{name}' writes it: mmsynth filter {run} OUT --filter {name} {settings}".strip()
+    return ""
+
+
 def _filter_that_scores(score: str) -> str | None:
     """The installed filter that gives a score of this name, as far as its defaults tell."""
     for name in registry.entry_points("filter"):

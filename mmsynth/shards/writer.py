@@ -166,19 +166,19 @@ def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
     members = {name: data for name, data in as_members(sample).items() if name not in {"txt", "json"}}
     if sample.caption is not None:
         members["txt"] = sample.caption.encode("utf-8", "replace")
-    record = {**sample.record, "synthetic": _synthetic(sample, item.drawn)}
+    record = {**sample.record, "synthetic": _synthetic(sample, item.made)}
     members["json"] = _RECORD.encode(record).encode("utf-8", "replace")
     return members
 
 
-def _synthetic(sample: Sample, drawn: frozenset[str]) -> dict[str, Any]:
+def _synthetic(sample: Sample, made: frozenset[str]) -> dict[str, Any]:
     """Which pictures were made, and whether the caption was written, by stages: of this run, or of an earlier one."""
     before = sample.record.get("synthetic", {})
     before = before if isinstance(before, dict) else {}
-    about: dict[str, Any] = {"image": "" in drawn or bool(before.get("image")), "caption": _caption_origin(sample)}
+    about: dict[str, Any] = {"image": "" in made or bool(before.get("image")), "caption": _caption_origin(sample)}
     if sample.images:
         earlier = before.get("images", ())
-        about["images"] = sorted(name for name in sample.images if name in drawn or name in earlier)
+        about["images"] = sorted(name for name in sample.images if name in made or name in earlier)
     return about
 
 

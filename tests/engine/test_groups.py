@@ -116,6 +116,11 @@ def test_pairs_are_drawn_from_the_block_and_do_not_depend_on_anything_else(tmp_p
     assert shard_digests(one) == shard_digests(other)
 
 
+def test_a_last_window_that_is_short_is_joined_with_the_one_before() -> None:
+    pairs = list(kept(texts(*"abcde").pair(1, within=4).then(Joins())).values())
+    assert [pair[0] for pair in pairs if pair] == list("abcde")
+
+
 def test_what_has_no_other_is_dropped() -> None:
     assert [r.reason for r in texts("alone").pair(1) if isinstance(r, mm.Dropped)] == ["no_other"]
 

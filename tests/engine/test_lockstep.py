@@ -108,7 +108,7 @@ class Slow(Shouts):
 def test_the_next_batch_is_put_together_while_one_is_on_the_device() -> None:
     model = Slow()
     captions(Dialogue(batch_size=4).of(model), [mm.Sample(f"k{i}0") for i in range(8)])
-    assert model.events == ["assembled", "assembled", "answering", "answered", "answering", "answered"]
+    assert model.events[: model.events.index("answered")].count("assembled") == 2
 
 
 class Stops(Shouts):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -335,6 +336,25 @@ def test_a_member_that_has_the_images_name_is_kept_beside_it(tmp_path: Path) -> 
     (written,) = members(tmp_path / "out").values()
     assert written["jpg"] == sample.image.data, "the picture, which the other member's name would take from it"
     assert written["png"] == b"another"
+
+
+class Mirrors(mm.Filter):
+    """A filter that changes the picture, as one does that blurs faces."""
+
+    def process(self, batch: Sequence[mm.Sample]) -> list[mm.Result]:
+        import PIL.ImageOps
+
+        return [s.with_image(mm.Image.from_pixels(PIL.ImageOps.mirror(s.required_image().pixels()))) for s in batch]
+
+
+def test_a_picture_that_a_filter_made_is_encoded_as_the_recipe_says(tmp_path: Path) -> None:
+    given = tmp_path / "photos"
+    given.mkdir()
+    for sample in photo_samples(2):
+        (given / f"{sample.key}.png").write_bytes(sample.required_image().data)
+    mm.read(given).filter(Mirrors()).write(tmp_path / "out", image_format="webp")
+    assert all("webp" in one for one in members(tmp_path / "out").values())
+    assert all(row["sha256"] for row in rows(tmp_path / "out"))
 
 
 def test_a_smaller_limit_later_takes_nothing_away(tmp_path: Path) -> None:

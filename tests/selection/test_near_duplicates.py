@@ -156,7 +156,8 @@ def test_flat_pictures_are_nobodys_duplicates_by_hash_and_are_counted(tmp_path: 
 def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
     bare = write_run(tmp_path / "bare", scored(3))
     with pytest.raises(
-        RecipeError, match=r"no 00000_phash\.npy, which a filter writes: mmsynth filter .* perceptual_hash"
+        RecipeError,
+        match=r"no 00000_phash\.npy. The filter .perceptual_hash. writes it: mmsynth filter .* perceptual_hash",
     ):
         mm.select(bare, near_duplicates="hash").write(tmp_path / "out")
     with pytest.raises(RecipeError, match=r"mmsynth filter .* OUT --filter clip --set embeddings=true"):

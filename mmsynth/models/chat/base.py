@@ -86,7 +86,11 @@ class ChatModel(ABC):
 
     @abstractmethod
     async def chat(self, request: Request) -> Reply:
-        """The answer. Raises SampleError for a request that fails for good."""
+        """The answer. Raises SampleError for a request that fails for good.
+
+        Called in the event loop of the blocks under way; a worker has another loop later, so keep no connection
+        beyond one.
+        """
 
     def caption_prompt(self) -> str | None:
         """What to ask for a caption when the recipe does not say; None: the model wants no prompt."""

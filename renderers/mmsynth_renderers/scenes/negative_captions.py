@@ -1,7 +1,7 @@
 """The captioner `negatives`: captions that are almost true of a scene, for what should tell them from the true one."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import PrivateAttr, ValidationError
 
@@ -21,6 +21,8 @@ class NegativeCaptions(Captioner):
     filter by them, kind by kind, and CLIP models learn from them. A sample without facts, or with those of another
     world than the scenes', goes on as it came.
     """
+
+    record_fields: ClassVar[frozenset[str]] = frozenset({"negatives"})
 
     _writer: Stage | None = PrivateAttr(default=None)
 
