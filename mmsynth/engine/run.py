@@ -126,7 +126,7 @@ def _checked_job(recipe: Recipe) -> Job:
     return Job(recipe.source, stages, recipe.out, recipe.run.threads, recipe.run.batch_timeout_s)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Already:
     """What earlier runs have done."""
 
@@ -135,13 +135,12 @@ class Already:
     candidates: int = 0
     failed: int = 0
 
-    def plus(self, stats: ShardStats) -> "Already":
-        return Already(
-            self.inputs + sum(stats.inputs.values()),
-            self.failed_inputs + stats.inputs["failed"],
-            self.candidates + stats.count,
-            self.failed + sum(stats.failed.values()),
-        )
+    def add(self, stats: ShardStats) -> None:
+        """Another shard."""
+        self.inputs += sum(stats.inputs.values())
+        self.failed_inputs += stats.inputs["failed"]
+        self.candidates += stats.count
+        self.failed += sum(stats.failed.values())
 
 
 class Plan:
@@ -169,7 +168,7 @@ class Plan:
             if self._rank and not self._rank.does(block.index):
                 self._others.append(identified)
             elif self.folder.is_committed(identified):
-                self.already = self.already.plus(self.folder.committed[block.index])
+                self.already.add(self.folder.committed[block.index])
             else:
                 self._refuse_changed_source(identified)
                 yield identified

@@ -11,7 +11,7 @@ from mmsynth.blocks import Block, ShardStats, stats_in
 from mmsynth.errors import OutputError
 from mmsynth.io.files import json_bytes
 from mmsynth.io.storage import local_path, storage_at, text_of
-from mmsynth.layout import INDEX, RUN, SIZES, in_share, shard_if, stats_name, tar_name
+from mmsynth.layout import INDEX, RUN, SIZES, STATS_ENDING, in_share, shard_if, stats_name, tar_name
 from mmsynth.models.files import ModelInfo
 from mmsynth.recipe import Recipe
 
@@ -105,7 +105,9 @@ class RunFolder:
         self.committed[index] = stats
 
     def _read_stats(self) -> dict[int, ShardStats]:
-        numbers = {n: i for n in sorted(self._names) if (i := shard_if(n, stats_name)) is not None}
+        # by the ending first: of a large run's names two thirds are of other files
+        names = sorted(name for name in self._names if name.endswith(STATS_ENDING))
+        numbers = {name: index for name in names if (index := shard_if(name, stats_name)) is not None}
         found = {}
         for name, data in self.storage.read_all(list(numbers)).items():
             stats = stats_in(data)
