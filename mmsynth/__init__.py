@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmsynth.sources.base import Source
     from mmsynth.stage import Captioner, Filter, Grouping, Renderer, Stage
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Captioner",

@@ -15,6 +15,7 @@ from mmsynth.errors import SampleError
 from mmsynth.image import Image
 from mmsynth.models.chat import BatchChatModel, ChatModel, ModelSpec, Reply, Request, Usage
 from mmsynth.models.files import ModelInfo
+from mmsynth.record import has_shape
 from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth.stage import Captioner, Filter, Renderer, Stage
 
@@ -214,6 +215,9 @@ def check_stage(stage: Stage, samples: Sequence[Sample], device: str = "cpu") ->
                 assert len(a) == len(b), "a sample's results must not depend on its batch"
                 for one, same in zip(a, b, strict=True):
                     assert_same(one, same)
+    for result in (result for results in together for result in results):
+        for name, value in result.record.items() if isinstance(result, Sample) else ():
+            assert has_shape(name, value), f"record['{name}'] is not what docs/record.md says: {value!r}"
     return [result for results in together for result in results]
 
 

@@ -27,6 +27,8 @@ from mmsynth.models.chat import BatchChatModel, Reply, Request, Usage
 from mmsynth.stage import Stage
 
 log = logging.getLogger(__name__)
+#: a batch in which nothing happens for so long is answered although not all of its samples ask
+_QUIET_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,8 @@ class _Batch:
     #: requests that the device has and has not answered
     _outstanding: int = 0
     _unfinished: set[int] = field(default_factory=set)
+    #: how often something happened: a request, a reply, an end
+    _events: int = 0
     _tasks: list["asyncio.Task[None]"] = field(default_factory=list)
 
     def start(self) -> None:
@@ -222,6 +226,9 @@ class _Batch:
 
     def _flush_soon(self) -> None:
         """Once everything that can run now has run: a sample may ask several things at once."""
+        self._events += 1
+        if self._waiting and not self._outstanding:
+            asyncio.get_running_loop().call_later(_QUIET_S, self._flush_if_quiet, self._events)
         if self._all_wait():
             loop = asyncio.get_running_loop()
             # one hop for what is scheduled now, such as the other parts of a gather, and one for what that schedules
@@ -229,10 +236,18 @@ class _Batch:
 
     def _flush(self) -> None:
         if self._all_wait():
-            # in the samples' order, whoever asked first
-            asked, self._waiting = sorted(self._waiting, key=lambda one: one.place), []
-            self._outstanding = len(asked)
-            self.runner.flush(asked)
+            self._send()
+
+    def _flush_if_quiet(self, events: int) -> None:
+        """Answer those that ask, although others do not: they may wait for one another, for a lock or a shared task."""
+        if events == self._events and self._waiting and not self._outstanding:
+            self._send()
+
+    def _send(self) -> None:
+        # in the order of the samples, not of the asking
+        asked, self._waiting = sorted(self._waiting, key=lambda one: one.place), []
+        self._outstanding = len(asked)
+        self.runner.flush(asked)
 
     def _all_wait(self) -> bool:
         if not self._waiting or self._outstanding:

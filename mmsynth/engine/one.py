@@ -8,7 +8,7 @@ import inspect
 import logging
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, cast
 
 from mmsynth.blocks import Edge, Flow, Item
 from mmsynth.engine.device_errors import raise_if_lost
@@ -36,15 +36,20 @@ class OneSample:
             with collecting(collector, in_batches=in_batches):
                 assert self.item.sample is not None
                 self.outcome = await stage.process_one(self.item.sample, *arguments)
-        except Exception as error:  # noqa: BLE001 - it becomes a counted failure, of this sample alone
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # by the engine: it took too long, or the run ends
+            self.outcome = SampleError("cancelled", "something that it awaited was cancelled")
+        except BaseException as error:  # noqa: BLE001 - a counted failure of this sample alone, or raised by `ended`
             self.outcome = error
 
     def ended(self, stage: Stage) -> Result | Exception:
         """What became of it. Raises errors that are no sample's."""
         error = self.outcome
         if not isinstance(error, BaseException):
-            assert error is not None, "it has run"
-            return error
+            # None too, of a coroutine without a return: what a stage may give is checked with the rest
+            return cast("Result", error)
         if isinstance(error, TimeoutError):
             log.warning("%s: gave up sample %s: %s", stage.step_name, self.item.key, error)
             return SampleError("timeout", str(error))

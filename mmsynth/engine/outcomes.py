@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from mmsynth.blocks import Item
+from mmsynth.engine.device_errors import raise_if_lost
 from mmsynth.errors import MMSynthError, PluginError, SampleError
 from mmsynth.models.chat import Usage
 from mmsynth.sample import Dropped, Failed, Result, Sample
@@ -33,6 +34,8 @@ class Outcomes:
 
     def one_each(self, samples: Sequence[Sample], results: Any) -> list[Result]:
         """The results, one for each sample. Raises PluginError."""
+        if not isinstance(results, list | tuple):
+            raise PluginError(f"{self._name} must give a list of results, got {results!r}")
         given = list(results)
         if len(given) != len(samples):
             raise PluginError(f"{self._name} gave {len(given)} results for {len(samples)} samples")
@@ -140,6 +143,7 @@ def settled(item: Item, future: "Future[Any] | None") -> tuple[Item, Any]:
         return item, future.result()
     if not isinstance(error, Exception) or (isinstance(error, MMSynthError) and not isinstance(error, SampleError)):
         raise error
+    raise_if_lost(error)
     if not isinstance(error, SampleError):
         log.warning("sample %s failed:\n%s", item.key, traceback_of(error))
     return item.failed(error), None

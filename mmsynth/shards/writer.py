@@ -12,10 +12,12 @@
 
 import hashlib
 import json
+import math
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from typing import IO, Any
 
 import numpy as np
@@ -28,6 +30,7 @@ from mmsynth.errors import ImageError
 from mmsynth.io.files import digest_of, json_bytes, sealed
 from mmsynth.io.storage import Storage
 from mmsynth.io.tar import tar_header
+from mmsynth.keys import distinct_key
 from mmsynth.layout import array_name, score_column, stats_name, table_name, tar_name
 from mmsynth.models.files import ModelInfo
 from mmsynth.pictures import as_members
@@ -36,7 +39,23 @@ from mmsynth.secrets import in_words
 
 _ZEROS = bytes(tarfile.BLOCKSIZE)
 #: not orjson, which writes other numbers (1e-07 as 1e-7, NaN as null) and none over 64 bits
-_RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
+_RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str, allow_nan=False)
+
+
+def _encoded(record: dict[str, Any]) -> str:
+    """As JSON, which has no NaN and no infinity: they become null."""
+    try:
+        return _RECORD.encode(record)
+    except ValueError:
+        return _RECORD.encode(_finite(record))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 class ShardWriter:
@@ -61,6 +80,7 @@ class ShardWriter:
         #: status → reason, or for kept ones what was repaired on the way in → rows
         self._counts: dict[Status, Counter[str]] = {"kept": Counter(), "dropped": Counter(), "failed": Counter()}
         self.inputs = InputCounts()
+        self._keys: set[str] = set()
         #: file → sha256 of what this shard consists of, for `mmsynth verify`
         self._digests: dict[str, str] = {}
         self._open = ExitStack()
@@ -69,6 +89,7 @@ class ShardWriter:
 
     def add(self, item: Item) -> Status | None:
         """Write a kept sample's members, and the row of any item; gives the end of the input before, once known."""
+        item = self._under_a_key_of_its_own(item)
         members = encode_members(item.sample, item) if item.is_live and item.sample is not None else None
         row = _row(item, self._scores)
         if members is not None:
@@ -77,6 +98,18 @@ class ShardWriter:
         self._rows.append(row)
         self._counts[item.status][item.reason] += 1
         return self.inputs.add(item)
+
+    def _under_a_key_of_its_own(self, item: Item) -> Item:
+        """Another key if the shard has its key already: an input called `a_0` beside the candidates of `a`."""
+        key, occurrence = item.key, 1
+        while key in self._keys:
+            occurrence += 1
+            key = distinct_key(item.key, occurrence)
+        self._keys.add(key)
+        if key == item.key:
+            return item
+        sample = None if item.sample is None else replace(item.sample, key=key)
+        return replace(item, key=key, sample=sample)
 
     def commit(self) -> ShardStats:
         """Put tar, arrays, parquet and stats in their places, in this order; gives the stats."""
@@ -167,7 +200,7 @@ def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
     if sample.caption is not None:
         members["txt"] = sample.caption.encode("utf-8", "replace")
     record = {**sample.record, "synthetic": _synthetic(sample, item.made)}
-    members["json"] = _RECORD.encode(record).encode("utf-8", "replace")
+    members["json"] = _encoded(record).encode("utf-8", "replace")
     return members
 
 
@@ -214,7 +247,12 @@ def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
             if not sample.image.is_drawn:  # what was dropped before it was encoded has no bytes
                 row["sha256"] = hashlib.sha256(sample.image.data).hexdigest()
     given = sample.record.get("scores", {})
-    return row | {score_column(name): given.get(name) for name in scores if isinstance(given, dict)}
+    return row | {score_column(name): _number(given.get(name)) for name in scores if isinstance(given, dict)}
+
+
+def _number(score: Any) -> float | None:
+    """What a column of numbers can hold of a score."""
+    return score if isinstance(score, int | float) else None
 
 
 def _clean(text: str) -> str:

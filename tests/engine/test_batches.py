@@ -62,6 +62,21 @@ def test_process_works_on_its_own_too() -> None:
     assert one.caption == "<K0>"
 
 
+class LosesItPreparing(mm.Captioner):
+    """Fail as CUDA does, in a thread."""
+
+    def prepare(self, sample: mm.Sample) -> None:
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    def process_prepared(self, batch: Sequence[mm.Sample], prepared: Sequence[None]) -> list[mm.Result]:
+        return list(batch)
+
+
+def test_a_device_that_fails_in_a_thread_ends_the_run_too() -> None:
+    with pytest.raises(DeviceError):
+        captions(LosesItPreparing())
+
+
 class LosesItsDevice(mm.Captioner):
     """Fail as CUDA does, on the sample `on`, for as long as there are files in a folder; takes one each time."""
 

@@ -92,6 +92,15 @@ def test_a_list_without_a_sample_is_a_drop_with_a_reason() -> None:
     assert result.reason == "empty_group"
 
 
+def test_keys_of_candidates_and_inputs_do_not_meet_in_a_shard(tmp_path: Path) -> None:
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "x y", "key": "a"}\n{"prompt": "z", "key": "a_0"}\n')
+    mm.prompts(tmp_path / "prompts.jsonl").then(Splits()).write(tmp_path / "out")
+    keys = [row["key"] for row in pq.read_table(tmp_path / "out" / "00000.parquet").to_pylist()]
+    assert keys[:2] == ["a_0", "a_1"]
+    assert len(set(keys)) == 3
+    assert len(list(mm.read(tmp_path / "out"))) == 3
+
+
 @pytest.mark.parametrize("given", [["a text"], [mm.Sample("another")], "a text", None])
 def test_what_a_stage_may_not_give_ends_the_run(given: Any) -> None:
     class Wrong(mm.Grouping):

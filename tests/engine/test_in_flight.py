@@ -8,7 +8,7 @@ import pytest
 from pydantic import Field, PrivateAttr
 
 import mmsynth as mm
-from mmsynth.errors import RecipeError, SampleError
+from mmsynth.errors import PluginError, RecipeError, SampleError
 from mmsynth.testing import run_stage
 
 
@@ -94,6 +94,46 @@ def test_an_error_that_is_no_samples_ends_the_run() -> None:
 
     with pytest.raises(RecipeError, match="no such server"):
         outcomes(Stops(), keyed(5))
+
+
+class Cancels(mm.Captioner):
+    """Await a task that is cancelled, for every other sample."""
+
+    async def process_one(self, sample: mm.Sample) -> mm.Result:
+        task = asyncio.create_task(asyncio.sleep(0 if sample.key.endswith("0") else 10))
+        await asyncio.sleep(0)
+        if not sample.key.endswith("0"):
+            task.cancel()
+        await task
+        return sample.with_caption("slept")
+
+
+def test_something_cancelled_fails_its_sample_and_hangs_nothing() -> None:
+    assert outcomes(Cancels(), keyed(2)) == ["slept", "cancelled"]
+
+
+class Exits(mm.Captioner):
+    """Ends the process, or means to."""
+
+    async def process_one(self, sample: mm.Sample) -> mm.Result:
+        raise SystemExit(3)
+
+
+def test_an_exit_ends_the_run() -> None:
+    with pytest.raises(SystemExit):
+        outcomes(Exits(), keyed(5))
+
+
+class Forgets(mm.Captioner):
+    """Forget to return the sample."""
+
+    async def process_one(self, sample: mm.Sample) -> mm.Result:  # type: ignore[return]
+        sample.with_caption("lost")
+
+
+def test_a_stage_that_gives_nothing_is_told_so() -> None:
+    with pytest.raises(PluginError, match="Forgets must give a Sample, Dropped, Failed or a list of samples, got None"):
+        outcomes(Forgets(), keyed(2))
 
 
 class Prepared(mm.Captioner):

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import pytest
+from pydantic import PrivateAttr
 
 import mmsynth as mm
 from mmsynth.blocks import Block, Edge, Item
@@ -139,6 +140,21 @@ def test_a_sample_that_hangs_is_given_up_and_its_batch_goes_on() -> None:
         ended = [entry for entry in running(flow, Hangs(batch_size=4), on) if isinstance(entry, Item)]
     assert [item.status for item in ended] == ["kept"] * 3 + ["failed"] + ["kept"] * 2
     assert ended[3].reason == "timeout"
+
+
+class TakesTurns(Dialogue):
+    """Two samples at a time, by a lock that they share."""
+
+    _turns: asyncio.Semaphore = PrivateAttr(default_factory=lambda: asyncio.Semaphore(2))
+
+    async def process_one(self, sample: mm.Sample) -> mm.Sample:
+        async with self._turns:
+            return await super().process_one(sample)
+
+
+def test_samples_that_wait_for_one_another_are_answered_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmsynth.engine.lockstep._QUIET_S", 0.05)
+    assert captions(TakesTurns(batch_size=8)) == captions(Dialogue())
 
 
 def test_nothing_of_a_run_is_left_behind() -> None:
