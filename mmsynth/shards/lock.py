@@ -1,7 +1,8 @@
 """The lock on an output folder: one run at a time, and a message that says whose.
 
-A local folder is locked by the system, and the lock goes with the process, however it ends. Elsewhere the lock is a
-file that its holder renews; one that was not renewed for a minute is nobody's.
+A local folder is locked by the system, and the lock goes with the process, however it ends. Its worker processes hold a
+lock of their own: no run begins while one still lives. Elsewhere the lock is a file that its holder renews; one that
+has not changed for a minute is nobody's.
 """
 
 import json
@@ -17,7 +18,9 @@ from typing import IO, Any
 
 from mmsynth.errors import OutputError
 from mmsynth.io.files import json_bytes
+from mmsynth.io.retry import one_line
 from mmsynth.io.storage import LocalStorage, Storage
+from mmsynth.layout import RUN
 
 _RENEWED_EVERY_S = 20.0
 _STALE_AFTER_S = 60.0
@@ -25,6 +28,9 @@ _STALE_AFTER_S = 60.0
 _SETTLES_S = 1.0
 NAME = ".lock"
 _OF_RANKS = f"{NAME}-rank"
+_OF_WORKERS = f"{NAME}-workers"
+#: they are killed with their run: what takes longer hangs
+_WORKERS_END_WITHIN_S = 20.0
 
 
 @contextmanager
@@ -51,6 +57,7 @@ def _local(storage: LocalStorage, names: list[tuple[str, bool]]) -> Iterator[Non
         try:
             for name, is_shared in names:
                 files.append(_lock(folder / name, is_shared))
+            _await_workers(folder)
         except OSError as error:
             raise OutputError(f"cannot write to {folder}: {error.strerror or error}") from error
         yield
@@ -69,6 +76,54 @@ def _clear(storage: LocalStorage) -> None:
     storage.clear()
     for path in storage.path.glob(f"{_OF_RANKS}*"):
         path.unlink(missing_ok=True)
+    with suppress(OSError):
+        _free_of_workers(storage.path / _OF_WORKERS)
+
+
+def _await_workers(folder: Path) -> None:
+    """Wait until the workers of a run that was killed are gone. Raises OutputError where one stays."""
+    until = time.monotonic() + _WORKERS_END_WITHIN_S
+    while (holder := _free_of_workers(folder / _OF_WORKERS)) is not None:
+        if time.monotonic() > until:
+            raise OutputError(f"a worker of {_who(holder)} still writes to {folder}: end that process first")
+        time.sleep(0.05)
+
+
+def _free_of_workers(path: Path) -> str | None:
+    """Remove the workers' lock if none holds it, else tell what it says of the last that took it."""
+    with suppress(FileNotFoundError), path.open("r+") as file:
+        if not _take(file, is_shared=False):
+            return file.read()
+        path.unlink(missing_ok=True)
+    return None
+
+
+@contextmanager
+def held_by_worker(storage: Storage) -> Iterator[None]:
+    """A worker's own hold on the folder, together with the other workers of its run. Raises OutputError."""
+    if not isinstance(storage, LocalStorage):
+        yield
+        return
+    with _lock(storage.path / _OF_WORKERS, is_shared=True):
+        yield
+
+
+def check_still_of(storage: Storage, run: str) -> None:
+    """Raise OutputError if the folder is not, or no longer, that of the run with this fingerprint; "" is any."""
+    if not run:
+        return
+    try:
+        there = json.loads(storage.read_all([RUN])[RUN]).get("fingerprint")
+    except FileNotFoundError:
+        there = None
+    except (OSError, ValueError, AttributeError) as error:
+        raise OutputError(f"run.json of {storage.shown} cannot be read: {one_line(error)}") from error
+    if there != run:
+        what = "changed" if there else "removed"
+        raise OutputError(
+            f"{storage.shown} is no longer the folder of this run: its run.json was {what} while the run wrote; "
+            "nothing more is written to it"
+        )
 
 
 def _lock(path: Path, is_shared: bool) -> IO[str]:

@@ -42,11 +42,15 @@ class Damage:
 def damages(folder: RunFolder) -> Iterator[Damage]:
     """What is wrong, shard by shard, at most one a file; a run that has more shards to write is not damaged by that."""
     listed, wrong_indexes = _indexes(folder)
+    ours = folder.fingerprint()
     for index in sorted({*folder.committed, *folder.damaged, *listed}):
         stats = folder.committed.get(index)
         if stats is None:
             is_there = index in folder.damaged
             yield Damage(index, stats_name(index), _CHANGED if is_there else "is not there")
+            continue
+        if ours and stats.run not in {"", ours}:
+            yield Damage(index, stats_name(index), "is of another recipe's run")
             continue
         found = list(_wrong_bytes(folder.storage, index, stats))
         yield from found or _wrong_rows(folder.storage, index, stats)
