@@ -3,7 +3,10 @@
 Commands live in `commands`; what they print in `show`. Nothing here loads torch, and `--help` loads next to nothing.
 """
 
+import atexit
+import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
@@ -11,7 +14,21 @@ def main() -> None:
     after SIGTERM."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    sys.exit(run([a for a in arguments if a != "--debug"], debug))
+    _leave(run([a for a in arguments if a != "--debug"], debug))
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit at once when all is done: what native threads of libraries still do could abort Python's own way out."""
+    atexit._run_exitfuncs()  # temporary folders, processes that are still there, logs
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            continue  # whoever read it has seen enough
+        except (OSError, ValueError) as error:
+            code = code or _say(f"error: cannot write to {stream.name}: {error}", 1)
+    os._exit(code)
 
 
 def run(arguments: list[str], debug: bool = False) -> int:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mmsynth.blocks import ON_DISK, ShardStats
 from mmsynth.errors import OutputError, SampleError
 from mmsynth.io import tar
 from mmsynth.io.files import digest_of
+from mmsynth.io.parquet import columns_of
 from mmsynth.io.storage import Storage, text_of
 from mmsynth.layout import INDEX, stats_name, table_name, tar_name
 from mmsynth.shards.folder import RunFolder
@@ -101,7 +101,7 @@ def _wrong_rows(storage: Storage, index: int, stats: ShardStats) -> Iterator[Dam
     table, shard = table_name(index), tar_name(index)
     try:
         with storage.open(table) as file:
-            rows = pq.read_table(file, columns=_COLUMNS).to_pylist()
+            rows = columns_of(file, _COLUMNS).to_pylist()
     except (OSError, pa.ArrowException) as error:
         yield Damage(index, table, f"cannot be read: {str(error).partition(chr(10))[0]}")
         return

@@ -4,6 +4,8 @@ import contextlib
 import functools
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -332,3 +334,29 @@ def test_the_lock_on_a_url_is_renewed(system: Any, monkeypatch: pytest.MonkeyPat
         else:
             pytest.fail("the lock was not renewed")
     assert storage.names() == []
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Any file of this process that becomes larger cannot be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_temporary_folder_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("mmsynth.io.retry.WAITS_S", ())
+    storage = storage_at("memory://bucket/full")
+    storage.system.pipe("memory://bucket/full/large", bytes(2**20))
+    full = pytest.raises(OutputError, match=re.escape(f"this machine's temporary folder, {tmp_path}: File too large"))
+    with files_of_at_most(2**14):
+        with full, storage.writing("a") as file:
+            file.write(bytes(2**20))
+        with full:
+            storage.here(["large"])
+        with full:
+            made().write("memory://bucket/none", samples_per_shard=20)
