@@ -230,9 +230,10 @@ def test_a_finished_command_ends_whatever_threads_still_run(photos: Path, tmp_pa
         "threading.Thread(target=time.sleep, args=(600,)).start()\n"
         "atexit.register(print, 'cleaned up', file=sys.stderr)\n"
     )
-    command = [sys.executable, "-m", "mmsynth", "filter", str(photos), str(tmp_path / "out"), "--filter", "image_size"]
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"source: {{kind: folder, path: {photos}}}\nstages: [{{filter: image_size}}]\n")
     done = subprocess.run(
-        [*command, "--import", "lingers"],
+        [sys.executable, "-m", "mmsynth", "run", recipe, "--import", "lingers", "--out", tmp_path / "out"],
         capture_output=True,
         text=True,
         check=False,
