@@ -131,6 +131,8 @@ class ShardStats:
     tar_bytes: int = 0
     #: the identity of the block
     block: str = ""
+    #: fingerprint of the run that wrote it; earlier versions did not say
+    run: str = ""
     models: tuple[ModelInfo, ...] = ()
     #: declared by source and stages
     scores: tuple[str, ...] = ()
@@ -150,6 +152,7 @@ class ShardStats:
             "repaired": _sorted(self.repaired),
             "tar_bytes": self.tar_bytes,
             "block": self.block,
+            "run": self.run,
             "models": [asdict(model) for model in self.models],
             "scores": list(self.scores),
             "arrays": list(self.arrays),
@@ -171,6 +174,7 @@ class ShardStats:
             repaired=data["repaired"] if "repaired" in data else data.get("mended", {}),
             tar_bytes=data["tar_bytes"],
             block=data["block"],
+            run=str(data.get("run", "")),
             models=tuple(ModelInfo(**model) for model in data["models"]),
             scores=tuple(data["scores"]),
             # 0.1 did not name them

@@ -5,6 +5,7 @@
     ├── PluginError             exit 3   a name nobody registered, an extra not installed, a name taken twice
     ├── ModelError              exit 4   a model that could not be found or loaded
     ├── SourceError             exit 5   an input that is not there or cannot be read at all
+    │   └── Unreachable                  one at a URL that could not be read now; the same command tries again
     ├── OutputError             exit 6   an output folder in use, or holding another recipe's run
     ├── TooManyFailures         exit 7   the share of failed samples passed max_failures
     ├── WorkerError             exit 8   a worker process died
@@ -46,6 +47,10 @@ class SourceError(MMSynthError):
     """An input that is missing or cannot be read at all."""
 
     exit_code = 5
+
+
+class Unreachable(SourceError):
+    """An input at a URL that could not be read for want of the network, a server or a permission: no sample's fault."""
 
 
 class OutputError(MMSynthError):

@@ -122,14 +122,14 @@ def _total(stats: list[ShardStats], field_name: Literal["dropped", "failed", "re
 def _score_quantiles(folder: RunFolder) -> dict[str, dict[float, float]]:
     """Exact quantiles, from the score columns alone: eight bytes a sample in memory."""
     import numpy as np
-    import pyarrow.parquet as pq
+
+    from mmsynth.io.parquet import columns_of, names_in
 
     values: dict[str, list[Any]] = {}
     for index in (index for index, stats in sorted(folder.committed.items()) if stats.scores):
         with folder.storage.open(table_name(index)) as opened:
-            file = pq.ParquetFile(opened)
-            names = [name for name in file.schema_arrow.names if score_in(name) is not None]
-            columns = file.read(columns=names)
+            names = [name for name in names_in(opened) if score_in(name) is not None]
+            columns = columns_of(opened, names)
         for name in names:
             values.setdefault(name, []).append(columns[name].drop_null().to_numpy())
     quantiles = {}

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mmsynth.io.parquet import columns_of
 from mmsynth.io.storage import Storage
 from mmsynth.layout import array_in, array_name, table_name
 
@@ -73,7 +74,7 @@ def read(storage: Storage, shard: int, names: Sequence[str]) -> ShardArrays:
         with storage.open(array_name(shard, name)) as file:
             arrays[name] = np.load(file, allow_pickle=False)
     with storage.open(table_name(shard)) as file:
-        kept = pq.read_table(file, columns=["tar_start", "key"])
+        kept = columns_of(file, ["tar_start", "key"])
     kept = kept.filter(pc.is_valid(kept["tar_start"]))
     return ShardArrays(kept["tar_start"].to_numpy(), arrays, kept["key"])
 

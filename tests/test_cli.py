@@ -1,6 +1,7 @@
 """The command line: commands, one-line errors, exit codes."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -221,6 +222,27 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert plain.returncode == 2
     assert "Traceback" not in plain.stderr
     assert "Traceback" in debug.stderr
+
+
+def test_a_finished_command_ends_whatever_threads_still_run(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "lingers.py").write_text(
+        "import atexit, sys, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
+        "atexit.register(print, 'cleaned up', file=sys.stderr)\n"
+    )
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(f"source: {{kind: folder, path: {photos}}}\nstages: [{{filter: image_size}}]\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "mmsynth", "run", recipe, "--import", "lingers", "--out", tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"},
+    )
+    assert done.returncode == 0
+    assert "kept" in done.stdout
+    assert "cleaned up" in done.stderr
 
 
 def test_another_recipe_in_the_same_folder_says_what_differs(

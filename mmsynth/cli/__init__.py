@@ -3,14 +3,32 @@
 Commands live in `commands`; what they print in `show`. Nothing here loads torch, and `--help` loads next to nothing.
 """
 
+import atexit
+import os
 import sys
+from typing import NoReturn
 
 
 def main() -> None:
-    """Run the command line and exit: 0, an error's own exit code (see mmsynth.errors), 130 after Ctrl-C."""
+    """Run the command line and exit: 0, an error's own exit code (see mmsynth.errors), 130 after Ctrl-C, 143
+    after SIGTERM."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    sys.exit(run([a for a in arguments if a != "--debug"], debug))
+    _leave(run([a for a in arguments if a != "--debug"], debug))
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit at once when all is done: what native threads of libraries still do could abort Python's own way out."""
+    atexit._run_exitfuncs()  # temporary folders, processes that are still there, logs
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except BrokenPipeError:
+            continue  # whoever read it has seen enough
+        except (OSError, ValueError) as error:
+            code = code or _say(f"error: cannot write to {stream.name}: {error}", 1)
+    os._exit(code)
 
 
 def run(arguments: list[str], debug: bool = False) -> int:
@@ -29,6 +47,8 @@ def run(arguments: list[str], debug: bool = False) -> int:
         code = app(arguments, prog_name="mmsynth", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
+    except SystemExit as stopped:  # by SIGTERM or SIGHUP: 128 and the signal's number
+        code = stopped.code
     except MMSynthError as error:
         if debug:
             raise
@@ -40,12 +60,14 @@ def run(arguments: list[str], debug: bool = False) -> int:
             error.show()  # type: ignore[attr-defined]  # found by name above
             return 2
         return _say(f"error: {type(error).__name__}: {error} (a bug in mmsynth? --debug shows the traceback)", 1)
-    if code == _INTERRUPTED:
-        return _say("stopped; what is committed is kept, and the same command goes on from there", _INTERRUPTED)
+    if isinstance(code, int) and code >= _SIGNALLED:
+        return _say("stopped; what is committed is kept, and the same command goes on from there", code)
     return code if isinstance(code, int) else 0
 
 
-_INTERRUPTED = 130
+#: exit codes above it are those of signals
+_SIGNALLED = 128
+_INTERRUPTED = _SIGNALLED + 2
 
 
 def _say(message: str, code: int) -> int:

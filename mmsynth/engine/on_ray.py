@@ -9,7 +9,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from mmsynth.blocks import Block, Counted, ShardStats, Status
 from mmsynth.engine.block_queue import BlockQueue
 from mmsynth.engine.work import Job, Watcher, do_blocks
 from mmsynth.errors import DeviceError, MMSynthError, PluginError, WorkerError
+from mmsynth.io.storage import storage_at
 from mmsynth.layout import numbered
+from mmsynth.shards.lock import held_by_worker
 
 #: actors that may die, one after another, before any has loaded its models
 _MOST_FALSE_STARTS = 3
@@ -184,6 +186,8 @@ class _Actor:
         with suppress(OSError):  # relative names mean the same on every machine that has the folder
             os.chdir(folder)
         self._job = job
+        self._held = ExitStack()  # for as long as the process lives
+        self._held.enter_context(held_by_worker(storage_at(job.out.path or ".")))
         job.setup(device)
 
     def ready(self) -> None:

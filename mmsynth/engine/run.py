@@ -12,6 +12,7 @@ from mmsynth.blocks import Block, Counted, Item, ShardStats, Status
 from mmsynth.engine.distributed import Rank, launched_rank
 from mmsynth.engine.in_process import run_here
 from mmsynth.engine.progress import OnProgress, Progress
+from mmsynth.engine.stopping import refuse_unguarded, stopped_by_signals
 from mmsynth.engine.work import Executor, Job, flowing
 from mmsynth.engine.workers import run_in_workers
 from mmsynth.errors import RecipeError, SourceError, TooManyFailures
@@ -41,7 +42,7 @@ def run_recipe(recipe: Recipe, on_progress: OnProgress | None = None) -> Report:
     job = _checked_job(recipe)
     device = resolve_device(recipe.run.device)
     execute = _executor(recipe.run, rank)
-    with _held(recipe.out.path, rank):
+    with stopped_by_signals(), _held(recipe.out.path, rank):
         folder = RunFolder(recipe.out.path)
         folder.start(recipe, device, rank.share if rank else None)
         plan = Plan(recipe, folder, rank)
@@ -119,11 +120,13 @@ def items(recipe: Recipe, n: int | None = None) -> Generator[Item, None, None]:
 
 
 def _checked_job(recipe: Recipe) -> Job:
+    refuse_unguarded()
     recipe.source.check()
     stages = recipe.bound_stages()
     for stage in stages:
         stage.check()
-    return Job(recipe.source, stages, recipe.out, recipe.run.threads, recipe.run.batch_timeout_s)
+    run = recipe.run
+    return Job(recipe.source, stages, recipe.out, run.threads, run.batch_timeout_s, recipe.fingerprint())
 
 
 @dataclass(slots=True)

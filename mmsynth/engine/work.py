@@ -33,6 +33,8 @@ class Job:
     out: Out
     threads: int | None
     batch_timeout_s: float | None = None
+    #: the recipe's fingerprint: what is written goes only into a folder that is still this run's
+    run: str = ""
 
     def setup(self, device: str) -> None:
         """Load every stage's models onto `device`."""
@@ -130,6 +132,7 @@ class Writing:
         self._storage = storage_at(job.out.path or ".")
         self._watcher = watcher
         self._scores, self._arrays, self._models = job.score_names(), job.array_names(), job.models()
+        self._run = job.run
         self._writer: ShardWriter | None = None
 
     def take(self, entry: Flow) -> None:
@@ -152,7 +155,7 @@ class Writing:
             assert self._writer is not None, "items stand between a block's edges"
             return self._writer.add(entry), None
         if not entry.is_end:
-            self._writer = ShardWriter(self._storage, entry.block, self._scores, self._arrays, self._models)
+            self._writer = ShardWriter(self._storage, entry.block, self._scores, self._arrays, self._models, self._run)
             return None, None
         assert self._writer is not None, "a block's end comes after its start"
         last = self._writer.inputs.end()

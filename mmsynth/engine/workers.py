@@ -1,31 +1,33 @@
 """The executor for N worker processes, one per GPU.
 
-Workers get the job pickled, load their models once, and commit their shards themselves; this process plans the blocks,
-gives each worker one whenever it asks, and counts. Each worker has a pipe of its own, so one that dies takes no lock
-with it: another process takes its place, and its blocks are retried. Ctrl-C reaches this process only:
-it stops the workers, whose unfinished blocks leave nothing behind.
+Workers (`worker.py`) load their models once, and commit their shards themselves; this process plans the blocks, gives
+each worker one whenever it asks, and counts. Each worker has a pipe of its own, so one that dies takes no lock with it:
+another process takes its place, and its blocks are retried. Ctrl-C reaches this process only: it kills the workers,
+whose unfinished blocks leave nothing behind. However this process ends, its workers end with it.
 """
 
-import logging
 import multiprocessing as mp
 import os
-import signal
-import threading
+import pickle
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
-from mmsynth.blocks import Block, Counted, ShardStats, Status
+from mmsynth.blocks import Block, Counted, Status
 from mmsynth.engine.block_queue import BlockQueue
-from mmsynth.engine.work import Job, Watcher, do_blocks
-from mmsynth.errors import DeviceError, MMSynthError, WorkerError
+from mmsynth.engine.last_words import LastWords
+from mmsynth.engine.stopping import NEEDS_GUARD, UNGUARDED, WORKER
+from mmsynth.engine.work import Job, Watcher
+from mmsynth.engine.worker import work
+from mmsynth.errors import RecipeError, WorkerError
 
-log = logging.getLogger(__name__)
-_ROWS_PER_MESSAGE = 16
 #: processes that may die, one after another in one worker's place, before one has loaded its models
 _MOST_FALSE_STARTS = 3
+#: of a Python process that an exception ended: it would end the next one too
+_RAISED = 1
 
 
 def run_in_workers(job: Job, blocks: Iterator[Block], workers: int, device: str, watcher: Watcher) -> None:
@@ -34,30 +36,41 @@ def run_in_workers(job: Job, blocks: Iterator[Block], workers: int, device: str,
     if not queue:
         return
     threads = max(1, _cores() // workers)
-    crew = [_Worker(job, name, threads) for name in _devices(device, workers)]
+    pickled = pickle.dumps(job)
+    crew: list[_Worker] = []
     try:
+        for name in _devices(device, workers):
+            crew.append(_Worker(pickled, name, threads))
+            crew[-1].start()
         _Coordinator(crew, queue, watcher).run()
     finally:
         for worker in crew:
-            worker.process.terminate()
+            worker.kill()
         for worker in crew:
-            worker.process.join()
+            worker.join()
 
 
 class _Worker:
     """A worker process as the coordinator sees it: what it was given, and what it has told."""
 
-    def __init__(self, job: Job, device: str, threads: int) -> None:
+    connection: "Connection[Any, Any]"
+    process: SpawnProcess
+
+    def __init__(self, job: bytes, device: str, threads: int) -> None:
         self._arguments = (job, device, threads)
+        self._last_words = LastWords()
         #: processes that have died one after another while they loaded their models
         self.false_starts = 0
-        self.start()
 
     def start(self) -> None:
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(*self._arguments, theirs), daemon=True)
-        self.process.start()
+        self.process = context.Process(
+            target=work, args=(*self._arguments, theirs), name=f"{WORKER}-{self._arguments[1]}", daemon=True
+        )
+        self._last_words = LastWords()
+        with self._last_words.heard():
+            self.process.start()
         theirs.close()  # or its end would never be seen
         self.is_ready = False
         #: it has asked for a block
@@ -66,6 +79,30 @@ class _Worker:
         self.blocks: list[Block] = []
         #: told since the last commit
         self.rows: Counter[tuple[Counted, Status]] = Counter()
+
+    def kill(self) -> None:
+        """End the process, whatever it is at."""
+        with suppress(AttributeError):  # it was never started
+            self.process.kill()
+
+    def join(self) -> None:
+        """See that the process is gone, and that all it said has been passed on."""
+        with suppress(AttributeError):
+            self.process.join()
+            self._last_words.line()
+
+    def death(self) -> str:
+        """How the process died: to be asked when it has."""
+        said = self._last_words.line()
+        return f"exit code {self.process.exitcode}{f': {said}' if said else ''}"
+
+    def told(self) -> tuple[str, Any]:
+        """What comes next from it: a kind and a value; ("died", None) where nothing will."""
+        try:
+            told: tuple[str, Any] = self.connection.recv()
+        except (EOFError, OSError):
+            return "died", None
+        return told
 
     def give(self, block: Block) -> None:
         self.blocks.append(block)
@@ -106,12 +143,10 @@ class _Coordinator:
             worker.give_nothing()
 
     def _hear(self, worker: _Worker) -> None:
-        try:
-            kind, value = worker.connection.recv()
-        except (EOFError, OSError):
+        kind, value = worker.told()
+        if kind == "died":
             self._replace(worker)
-            return
-        if kind == "asks":
+        elif kind == "asks":
             worker.is_ready = worker.asks = True
             worker.false_starts = 0
         elif kind == "rows":
@@ -130,16 +165,21 @@ class _Coordinator:
         """Start another process in its place, and have its blocks retried."""
         worker.process.join()
         code = worker.process.exitcode
+        if code == UNGUARDED and not worker.is_ready:
+            raise RecipeError(NEEDS_GUARD)
         worker.false_starts += not worker.is_ready
+        died = worker.death()
+        if not worker.is_ready and code == _RAISED:
+            raise WorkerError(f"a worker process could not start ({died})")
         if worker.false_starts >= _MOST_FALSE_STARTS:
             raise WorkerError(
-                f"{worker.false_starts} worker processes died, one after another, while they loaded their models (exit "
-                f"code {code}: killed, or out of memory?); what is committed is kept, and the same command goes on "
-                "from there"
+                f"{worker.false_starts} worker processes died, one after another, while they loaded their models "
+                f"({died}; killed, or out of memory?); what is committed is kept, and the same command goes on from "
+                "there"
             )
         for (what, status), n in worker.rows.items():
             self._watcher.counted(what, status, -n)
-        self._queue.died(worker.blocks, f"exit code {code}")
+        self._queue.died(worker.blocks, died)
         worker.start()
 
 
@@ -154,55 +194,3 @@ def _devices(device: str, workers: int) -> list[str]:
 
 def _cores() -> int:
     return os.cpu_count() or 1
-
-
-def _work(job: Job, device: str, threads: int, connection: "Connection[Any, Any]") -> None:
-    """The life of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the coordinator decides
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    teller = _Teller(connection)
-    try:
-        job.setup(device)
-        while True:  # until the coordinator ends this process, or itself
-            do_blocks(job, iter(teller.ask, None), teller)
-    except (EOFError, BrokenPipeError):
-        return  # the coordinator has died
-    except DeviceError as error:
-        log.error("%s", error)
-        os._exit(error.exit_code)  # the coordinator starts another process, whose device is well
-    except MMSynthError as error:
-        teller.tell("error", error)
-    except Exception as error:  # noqa: BLE001 - carried to the coordinator, which raises it
-        teller.tell("error", WorkerError(f"a worker failed: {type(error).__name__}: {error}"))
-
-
-class _Teller:
-    """The watcher in a worker: tells the coordinator, some rows at a time."""
-
-    def __init__(self, connection: "Connection[Any, Any]") -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
-        self._counts: Counter[tuple[Counted, Status]] = Counter()
-
-    def tell(self, kind: str, value: Any) -> None:
-        with self._lock:
-            self._connection.send((kind, value))
-
-    def ask(self) -> Block | None:
-        """The next block, or None if there is none for now."""
-        self.tell("asks", None)
-        block: Block | None = self._connection.recv()
-        return block
-
-    def counted(self, what: Counted, status: Status, n: int = 1) -> None:
-        self._counts[what, status] += n
-        if self._counts.total() >= _ROWS_PER_MESSAGE:
-            self._flush()
-
-    def committed(self, index: int, stats: ShardStats) -> None:
-        self._flush()
-        self.tell("commit", (index, stats))
-
-    def _flush(self) -> None:
-        self.tell("rows", dict(self._counts))
-        self._counts.clear()

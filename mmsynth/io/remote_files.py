@@ -2,11 +2,12 @@
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from mmsynth.errors import SourceError
+from mmsynth.errors import Unreachable
 from mmsynth.io.locations import filesystem, is_remote, is_web, local, shown
 from mmsynth.io.retry import retried
 
@@ -14,6 +15,7 @@ T = TypeVar("T")
 
 #: fsspec's files read ahead themselves
 _BUFFERED_BYTES = 2**16
+_SKIPPED_BYTES = 2**20
 
 
 def path_at(location: str | Path) -> Path:
@@ -24,10 +26,8 @@ def path_at(location: str | Path) -> Path:
 def is_at(url: str) -> bool:
     """Whether something is there. Raises SourceError where that cannot be told."""
     system, path = filesystem(url)
-    # exists() takes every failure for a no; of a web server nothing else is known
-    ask = system.exists if is_web(url) else system.info
     try:
-        return bool(_looked("reach", url, lambda: ask(path)))
+        return bool(_looked("reach", url, lambda: system.info(path)))
     except FileNotFoundError:
         return False
 
@@ -53,38 +53,46 @@ def files_below(folder: str, depth: int | None = None) -> list[str]:
 
 
 def _looked(what: str, url: str, ask: Callable[[], T]) -> T:
-    """Raises FileNotFoundError, and SourceError."""
+    """Raises FileNotFoundError, and Unreachable."""
     try:
         return retried(f"{what} {shown(url)}", ask)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise SourceError(str(error)) from error
+        raise Unreachable(str(error)) from error
 
 
 def open_url(url: str) -> IO[bytes]:
-    """The file at a URL, to read. Raises OSError."""
+    """The file at a URL, to read: an input. Raises FileNotFoundError, and Unreachable, in the middle of reading too."""
     system, path = filesystem(url)
-    return open_at(system, path, shown(url))
+    return _opened(_Input(system, path, shown(url)))
 
 
 def open_at(system: Any, path: str, named: str) -> IO[bytes]:
     """A file of one of fsspec's file systems, to read; messages call it `named`. Raises OSError."""
-    file = _RemoteFile(system, path, named)
+    return _opened(_RemoteFile(system, path, named))
+
+
+def _opened(file: "_RemoteFile") -> IO[bytes]:
     file.connect()
     return io.BufferedReader(file, _BUFFERED_BYTES)
 
 
 class _RemoteFile(io.RawIOBase):
-    """A remote file, opened again where it stopped when the connection fails."""
+    """A remote file, opened again where it stopped when the connection fails.
+
+    Where the server gives no parts of files, it is read from the start, and what comes before is skipped.
+    """
 
     def __init__(self, system: Any, path: str, named: str) -> None:
         self._system, self._path, self._named = system, path, named
-        self._position = 0
+        #: where the reader is, and where the file is that the system opened
+        self._position = self._at = 0
         self._file: Any = None
+        self._gives_parts = True
 
     def connect(self) -> None:
-        self._asked("open", lambda file: None)
+        self._asked("open", self._connected)
 
     def readable(self) -> bool:
         return True
@@ -96,50 +104,103 @@ class _RemoteFile(io.RawIOBase):
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_END:
-            self._position = int(self._asked("read", lambda file: file.seek(offset, io.SEEK_END)))
-        else:
-            place = offset if whence == io.SEEK_SET else self._position + offset
-            if place != self._position:
-                self._asked("read", lambda file: file.seek(place))
-            self._position = place
+        begin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position}
+        self._position = offset + (begin[whence] if whence in begin else self._asked("read", self._size))
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        data: bytes = self._asked("read", lambda file: file.read(len(buffer)))
+        data: bytes = self._asked("read", lambda: self._placed().read(len(buffer)))
         buffer[: len(data)] = data
         self._position += len(data)
+        self._at = self._position
         return len(data)
 
     def close(self) -> None:
         self._disconnect()
         super().close()
 
-    def _asked(self, what: str, ask: Callable[[Any], T]) -> T:
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
         def attempt() -> T:
             try:
-                return ask(self._reopened())
-            except Exception:
+                return ask()
+            except Exception as error:
                 self._disconnect()
-                raise
+                if not self._gives_parts or not _gives_no_parts(error):
+                    raise
+                self._gives_parts = False
+                return ask()
 
         return retried(f"{what} {self._named}", attempt)
 
-    def _reopened(self) -> Any:
+    def _connected(self) -> Any:
         if self._file is None:
-            self._file = self._system.open(self._path, "rb")
-            if self._position:
-                self._file.seek(self._position)
+            how = {} if self._gives_parts else {"block_size": 0}
+            self._file, self._at = self._system.open(self._path, "rb", **how), 0
         return self._file
+
+    def _placed(self) -> Any:
+        """The open file, where the reader is."""
+        file = self._connected()
+        if self._at != self._position and self._gives_parts:
+            file.seek(self._position)
+            self._at = self._position
+        if self._at > self._position:
+            self._disconnect()
+            file = self._connected()
+        while self._at < self._position:
+            skipped = len(file.read(min(self._position - self._at, _SKIPPED_BYTES)))
+            if not skipped:
+                return io.BytesIO()  # past the end, as of any file
+            self._at += skipped
+        return file
+
+    def _size(self) -> int:
+        file = self._connected()
+        if self._gives_parts:
+            self._at = int(file.seek(0, io.SEEK_END))
+            return self._at
+        size = self._system.info(self._path)["size"]
+        if size is None:
+            raise NotImplementedError("the server does not say how large it is")
+        return int(size)
 
     def _disconnect(self) -> None:
         file, self._file = self._file, None
         if file is not None:
-            file.close()
+            with suppress(Exception):  # it may have failed for good
+                file.close()
+
+
+def _gives_no_parts(error: Exception) -> bool:
+    """Whether fsspec says that a web server sends whole files only."""
+    return isinstance(error, ValueError) and ("range requests" in str(error) or "seek streaming" in str(error))
+
+
+class _Input(_RemoteFile):
+    """A file that a source reads. What cannot be read of it now is no sample's failure."""
+
+    _was_there = False
+
+    def _asked(self, what: str, ask: Callable[[], T]) -> T:
+        try:
+            given = super()._asked(what, ask)
+        except FileNotFoundError as error:
+            if not self._was_there:
+                raise
+            raise Unreachable(f"cannot {what} {self._named} to its end: it is not there any more") from error
+        except OSError as error:
+            raise unreachable(error) from error
+        self._was_there = True
+        return given
+
+
+def unreachable(error: OSError) -> Unreachable:
+    """The error for a source that cannot be read now."""
+    return Unreachable(f"{error}; shards that need it are not written: the same command tries again")
 
 
 class RemotePath:
-    """As much of pathlib's Path as reading needs, for a URL. Looking raises SourceError, reading OSError."""
+    """As much of pathlib's Path as reading needs, for a URL. Raises FileNotFoundError, and Unreachable."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -193,7 +254,12 @@ class RemotePath:
 
     def open(self, mode: str = "rb") -> IO[bytes]:
         assert mode == "rb", "remote files are read as bytes"
-        return open_at(self._system, self._path, shown(self.url))
+        return open_url(self.url)
 
     def read_bytes(self) -> bytes:
-        return cast(bytes, retried(f"read {shown(self.url)}", lambda: self._system.cat_file(self._path)))
+        try:
+            return cast(bytes, retried(f"read {shown(self.url)}", lambda: self._system.cat_file(self._path)))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise unreachable(error) from error

@@ -1,5 +1,6 @@
 """Folders at URLs, by fsspec: read in place or copied here, written by uploading what is complete."""
 
+import errno
 import shutil
 import tempfile
 import threading
@@ -16,6 +17,7 @@ from mmsynth.io.retry import retried
 T = TypeVar("T")
 
 _COPIED_AT_ONCE = 1 << 20
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 #: on Linux, this process's open files by their numbers
 _OPEN_FILES = Path("/proc/self/fd")
 
@@ -70,7 +72,7 @@ class RemoteStorage:
         return cast(bytes, self._reading(lambda: self.system.cat_file(self._at(name), start=start, end=stop)))
 
     def here(self, names: Sequence[str]) -> Path:
-        with self._lock:
+        with self._lock, _temporary_room():
             if self._copies is None:
                 self._copies = tempfile.TemporaryDirectory(prefix="mmsynth-run-")
             folder = Path(self._copies.name)
@@ -91,14 +93,14 @@ class RemoteStorage:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[IO[bytes]]:
-        with _local_file(name) as (file, path):
+        with _temporary_room(), _local_file(name) as (file, path):
             yield file
             file.flush()
             self._writing("write to", lambda: self.system.put_file(path, self._at(name)))
 
     @contextmanager
     def in_folder(self) -> Iterator[Path]:
-        with tempfile.TemporaryDirectory(prefix="mmsynth-") as folder:
+        with _temporary_room(), tempfile.TemporaryDirectory(prefix="mmsynth-") as folder:
             yield Path(folder)
             for path in sorted(Path(folder).iterdir()):
                 with self.writing(path.name) as file, path.open("rb") as local:
@@ -125,6 +127,21 @@ class RemoteStorage:
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"
+
+
+@contextmanager
+def _temporary_room() -> Iterator[None]:
+    """Raises OutputError where this machine's temporary folder has no room: what lies at the URL is not to blame."""
+    try:
+        yield
+    except OSError as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        if cause.errno not in _NO_ROOM and "No usable temporary directory" not in str(cause):
+            raise
+        raise OutputError(
+            f"cannot write to this machine's temporary folder, {tempfile.tempdir or 'if any'}: {cause.strerror}; "
+            "make room there, or set TMPDIR to a folder that has it"
+        ) from error
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from pydantic import Field, field_validator
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.io import tar
 from mmsynth.io.files import whole_file, write_json
+from mmsynth.io.locations import is_remote
+from mmsynth.io.remote_files import unreachable
 from mmsynth.io.storage import Storage, storage_at
 from mmsynth.layout import STATS_ENDING, tar_name
 from mmsynth.sample import Sample
@@ -219,6 +221,8 @@ def _read_one(run: Storage, name: str, start: int, stop: int, key: str) -> Sampl
         part = io.BytesIO(run.span(name, start, stop))
         groups = list(grouped(tar.read(part, start, stop), shown))
     except (OSError, SampleError) as error:
+        if isinstance(error, OSError) and is_remote(run.location) and not isinstance(error, FileNotFoundError):
+            raise unreachable(error) from error
         return Unreadable(key, "broken_tar", str(error), shown)
     if len(groups) != 1:
         return Unreadable(key, "broken_tar", "the tar is not the one that the parquet file describes", shown)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -68,11 +69,26 @@ class RunFolder:
         elif any(not name.startswith(".") for name in self._names):
             raise OutputError(f"{self.shown} is not empty and holds no mmsynth run: choose another output folder")
         self.storage.make()
+        self._remove_strangers(recipe.fingerprint())
         self.storage.clear(in_share(*share) if share else None)
         for name in (INDEX, SIZES):
             self.storage.remove(name)
             self._names.discard(name)
         self._write_run_json(recipe, device, models=[])
+
+    def fingerprint(self) -> str:
+        """Of the run that the folder belongs to; "" where there is none, or where it cannot be read."""
+        with suppress(OutputError):
+            return str(self.description().get("fingerprint", ""))
+        return ""
+
+    def _remove_strangers(self, ours: str) -> None:
+        """Remove shards that another run has written here: a process of it outlived it."""
+        for index in [index for index, stats in self.committed.items() if stats.run not in {"", ours}]:
+            stats = self.committed.pop(index)
+            for name in (stats_name(index), *stats.sha256):
+                self.storage.remove(name)
+                self._names.discard(name)
 
     def is_committed(self, block: Block) -> bool:
         """Whether this very block is there, or the whole of it where only a part is asked for (a smaller limit)."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from mmsynth.blocks import ON_DISK, ShardStats
 from mmsynth.errors import OutputError, SampleError
 from mmsynth.io import tar
 from mmsynth.io.files import digest_of
+from mmsynth.io.parquet import columns_of
 from mmsynth.io.storage import Storage, text_of
 from mmsynth.layout import INDEX, stats_name, table_name, tar_name
 from mmsynth.shards.folder import RunFolder
@@ -42,11 +42,15 @@ class Damage:
 def damages(folder: RunFolder) -> Iterator[Damage]:
     """What is wrong, shard by shard, at most one a file; a run that has more shards to write is not damaged by that."""
     listed, wrong_indexes = _indexes(folder)
+    ours = folder.fingerprint()
     for index in sorted({*folder.committed, *folder.damaged, *listed}):
         stats = folder.committed.get(index)
         if stats is None:
             is_there = index in folder.damaged
             yield Damage(index, stats_name(index), _CHANGED if is_there else "is not there")
+            continue
+        if ours and stats.run not in {"", ours}:
+            yield Damage(index, stats_name(index), "is of another recipe's run")
             continue
         found = list(_wrong_bytes(folder.storage, index, stats))
         yield from found or _wrong_rows(folder.storage, index, stats)
@@ -97,7 +101,7 @@ def _wrong_rows(storage: Storage, index: int, stats: ShardStats) -> Iterator[Dam
     table, shard = table_name(index), tar_name(index)
     try:
         with storage.open(table) as file:
-            rows = pq.read_table(file, columns=_COLUMNS).to_pylist()
+            rows = columns_of(file, _COLUMNS).to_pylist()
     except (OSError, pa.ArrowException) as error:
         yield Damage(index, table, f"cannot be read: {str(error).partition(chr(10))[0]}")
         return

@@ -36,6 +36,7 @@ from mmsynth.models.files import ModelInfo
 from mmsynth.pictures import as_members
 from mmsynth.sample import Sample
 from mmsynth.secrets import in_words
+from mmsynth.shards.lock import check_still_of
 
 _ZEROS = bytes(tarfile.BLOCKSIZE)
 #: not orjson, which writes other numbers (1e-07 as 1e-7, NaN as null) and none over 64 bits
@@ -61,19 +62,22 @@ def _finite(value: Any) -> Any:
 class ShardWriter:
     """Writes one block. Use `add` for each item, then `commit`; `abandon` leaves nothing behind.
 
-    `scores` and `arrays` are those that source and stages declare.
+    `scores` and `arrays` are those that source and stages declare. `run` is the fingerprint of the run: nothing gets
+    its name in a folder that has become another's. Empty: nobody asks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - where, what, and all that it declares
         self,
         to: Storage,
         block: Block,
         scores: Sequence[str] = (),
         arrays: Sequence[str] = (),
         models: Sequence[ModelInfo] = (),
+        run: str = "",
     ) -> None:
         self._storage, self._block = to, block
         self._scores, self._declared, self._models = tuple(scores), tuple(arrays), tuple(models)
+        self._run = run
         self._rows: list[dict[str, Any]] = []
         #: name → row → array
         self._arrays: dict[str, dict[int, npt.NDArray[np.generic]]] = {}
@@ -121,6 +125,7 @@ class ShardWriter:
         stats = self._stats(tar_bytes)
         with self._storage.writing(stats_name(self._block.index)) as file:
             file.write(json_bytes(sealed(stats.to_json())))
+            check_still_of(self._storage, self._run)
         self._storage.settle()
         return stats
 
@@ -135,6 +140,7 @@ class ShardWriter:
         with self._storage.writing(name) as file:
             yield file
             self._digests[name] = digest_of(file)
+            check_still_of(self._storage, self._run)
 
     def _write_members(self, key: str, members: dict[str, bytes]) -> tuple[int, int]:
         """Append them to the tar; gives where they start and stop in it."""
@@ -186,6 +192,7 @@ class ShardWriter:
             repaired=repaired,
             tar_bytes=tar_bytes,
             block=self._block.identity,
+            run=self._run,
             models=self._models,
             scores=self._scores,
             arrays=self._declared,

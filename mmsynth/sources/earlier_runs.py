@@ -12,7 +12,8 @@ from pathlib import Path
 from mmsynth.blocks import stats_in
 from mmsynth.errors import SourceError
 from mmsynth.io.locations import is_remote, is_web
-from mmsynth.io.retry import one_line
+from mmsynth.io.remote_files import unreachable
+from mmsynth.io.retry import is_refused, one_line
 from mmsynth.io.storage import storage_at
 from mmsynth.layout import shard_if, stats_name, tar_name
 from mmsynth.secrets import without_secrets
@@ -74,9 +75,9 @@ def _shard_of(tar: str) -> _Shard | None:
     except (FileNotFoundError, PermissionError):  # S3 says so of what is not there, to whom may not list
         return None
     except OSError as error:
-        if is_web(tar):
+        if is_web(tar) and is_refused(error):
             return None
-        raise SourceError(str(error)) from error
+        raise unreachable(error) from error
     stats = stats_in(text)
     if stats is None:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from mmsynth.errors import SourceError
+from mmsynth.errors import SourceError, Unreachable
 from mmsynth.frames import MOST_FRAMES
 from mmsynth.io.locations import is_remote
 from mmsynth.io.remote_files import path_at, urls_matching
@@ -90,6 +90,8 @@ class Table(Source):
             table = open_table(path)
             try:
                 table.columns()
+            except Unreachable:
+                raise
             except (SourceError, OSError) as error:
                 yield Slice({"table": str(path), "broken": str(error), "index": index}, 1)
                 index += 1

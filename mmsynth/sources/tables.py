@@ -84,10 +84,15 @@ class Parquet:
         import pyarrow.parquet as pq
 
         try:
-            there = self.path.open("rb") if is_remote(str(self.path)) else self.path
-            return pq.ParquetFile(there, page_checksum_verification=True)
+            there = self.path.open("rb") if self._is_remote else self.path
+            # not ahead in threads, which would outlive a run that ends early
+            return pq.ParquetFile(there, page_checksum_verification=True, pre_buffer=not self._is_remote)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{self.path} cannot be read as parquet: {str(error).splitlines()[0]}") from error
+
+    @property
+    def _is_remote(self) -> bool:
+        return is_remote(str(self.path))
 
     def columns(self) -> list[str]:
         return list(self._file.schema_arrow.names)
@@ -126,7 +131,8 @@ class Parquet:
         columns = list(only) if only else None
         about = self._file.metadata.row_group(group)
         rows = max(1, min(_BYTES_PER_BATCH * about.num_rows // max(about.total_byte_size, 1), _MOST_ROWS_PER_BATCH))
-        for batch in self._file.iter_batches(rows, row_groups=[group], columns=columns):
+        threads = not self._is_remote
+        for batch in self._file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=threads):
             end = begin + batch.num_rows
             if end > first and begin < last:
                 start = max(first - begin, 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mmsynth.errors import SampleError, SourceError
+from mmsynth.errors import SampleError, SourceError, Unreachable
 from mmsynth.frames import MOST_FRAMES
 from mmsynth.io import tar
 from mmsynth.io.locations import filesystem, is_remote, shown
@@ -179,6 +179,8 @@ def _whole(location: str) -> Iterable[Group]:
     try:
         with opened(location) as stream:
             yield from grouped(tar.read(stream), shown(location))
+    except Unreachable:
+        raise
     except (OSError, SampleError, SourceError) as error:
         yield _unopened(location, error)
 

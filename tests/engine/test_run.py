@@ -11,13 +11,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 import mmsynth as mm
 from mmsynth.engine.progress import Progress
 from mmsynth.errors import OutputError, RecipeError, SourceError, TooManyFailures, WorkerError
-from mmsynth.io.files import sealed
+from mmsynth.io.files import json_bytes, sealed
+from mmsynth.io.storage import storage_at
 from mmsynth.pipeline import Pipeline
+from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.lock import locked
+from mmsynth.shards.verify import damages
 from mmsynth.testing import ColourRenderer, EchoCaptioner, KeyFilter, photo_samples
 from tests.engine.gradients import Gradients
 from tests.engine.run_files import digests, members, records, rows, shard_digests
@@ -260,6 +265,31 @@ def test_a_workers_successor_that_dies_while_it_loads_is_replaced_too_but_not_fo
         mm.source(Gradients(n=5000)).caption(stage).write(tmp_path / "third", samples_per_shard=3, workers=2)
 
 
+def test_a_script_without_a_main_guard_is_told_so_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nimport mmsynth as mm\nfrom tests.engine.gradients import Gradients\n"
+        "mm.source(Gradients(n=8)).filter('image_size').write(sys.argv[1], samples_per_shard=2, workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, script, tmp_path / "out"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert "if __name__ == '__main__':" in done.stderr.splitlines()[-1]
+
+
+def test_what_fails_in_workers_alone_is_told_with_their_last_line(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nimport mmsynth as mm\nfrom tests.engine.gradients import Gradients\n"
+        "if __name__ != '__main__':\n    import no_such_module\n"
+        "if __name__ == '__main__':\n"
+        "    mm.source(Gradients(n=8)).filter('image_size').write(sys.argv[1], samples_per_shard=2, workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, script, tmp_path / "out"], capture_output=True, text=True, check=False)
+    assert "WorkerError" in done.stderr.splitlines()[-1]
+    assert "No module named 'no_such_module'" in done.stderr.splitlines()[-1]
+
+
 _SCRIPT = """
 import sys
 import mmsynth as mm
@@ -274,6 +304,23 @@ if __name__ == "__main__":
 
 def _start(out: Path, workers: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, "-c", _SCRIPT, str(out), str(workers)], stderr=subprocess.PIPE)
+
+
+def _living(family: list[psutil.Process], within_s: float) -> list[psutil.Process]:
+    """Those that still live after so many seconds. Who waits only for somebody to ask how it ended does not live."""
+    until = time.monotonic() + within_s
+    while True:
+        family = [one for one in family if _lives(one)]
+        if not family or time.monotonic() > until:
+            return family
+        time.sleep(0.02)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _wait_for_commits(out: Path, n: int) -> None:
@@ -300,14 +347,77 @@ def test_kill_9_then_the_same_command_again_gives_the_same_bytes(tmp_path: Path,
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_keeps_what_is_committed_and_leaves_no_half_files(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_what_is_committed_and_leaves_no_half_files_and_no_process(
+    tmp_path: Path, workers: int, number: signal.Signals
+) -> None:
     process = _start(tmp_path / "out", workers)
     _wait_for_commits(tmp_path / "out", 2)
-    os.kill(process.pid, signal.SIGINT)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, number)
     process.wait(timeout=30)
+    assert process.returncode == (-number if number is signal.SIGINT else 128 + number)
+    assert _living(family, 2) == []
     left = {p.name for p in (tmp_path / "out").iterdir()}
     assert len([name for name in left if name.endswith("_stats.json")]) >= 2
     assert not [name for name in left if name.startswith(".")]
+
+
+_LONG_BATCHES = """
+import sys
+import mmsynth as mm
+from tests.engine.gradients import Gradients
+from tests.engine.stages import Slow
+
+if __name__ == "__main__":
+    mm.source(Gradients(n=8)).caption(Slow(seconds=10, batch_size=2)).write(sys.argv[1], samples_per_shard=2, workers=2)
+"""
+
+
+def test_workers_in_a_long_batch_end_with_the_process_that_began_them(tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", _LONG_BATCHES, str(tmp_path / "out")])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "out" / ".lock-workers").exists():
+        assert time.monotonic() < deadline, "no worker has begun"
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert len(family) >= 2
+    process.kill()
+    process.wait()
+    assert _living(family, 2) == []
+    with locked(storage_at(tmp_path / "out")):
+        assert not (tmp_path / "out" / ".lock-workers").exists()
+
+
+def test_what_outlives_its_run_writes_nothing_into_the_next_one(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+
+    class TakesTheFolder(EchoCaptioner):
+        """While it captions, the folder becomes another run's."""
+
+        def process(self, batch: Sequence[mm.Sample]) -> list[mm.Result]:
+            if batch[0].key == "photo-005":
+                said = json.loads((out / "run.json").read_text())
+                (out / "run.json").write_text(json.dumps({**said, "fingerprint": "another"}))
+            return super().process(batch)
+
+    with pytest.raises(OutputError, match=r"no longer the folder of this run: its run\.json was changed"):
+        mm.source(Gradients(n=20)).caption(TakesTheFolder(batch_size=5)).write(out, samples_per_shard=5)
+    assert not [path.name for path in out.iterdir() if path.name[0] == "." or path.name.startswith("00001")]
+
+
+def test_a_shard_of_another_run_is_found_by_verify_and_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    made = pipeline()
+    made.write(out, samples_per_shard=5)
+    before = digests(out)
+    stats = json.loads((out / "00001_stats.json").read_text())
+    del stats["sum"]
+    for run, wrong in (("another", ["00001_stats.json is of another recipe's run"]), ("", [])):
+        (out / "00001_stats.json").write_bytes(json_bytes(sealed({**stats, "run": run})))
+        assert [str(damage) for damage in damages(RunFolder(out))] == wrong
+        made.write(out, samples_per_shard=5)
+        assert (digests(out) == before) == bool(wrong), "earlier versions did not say whose a shard is"
 
 
 def test_a_second_run_in_a_folder_in_use_is_refused(tmp_path: Path) -> None:

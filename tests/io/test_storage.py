@@ -4,6 +4,8 @@ import contextlib
 import functools
 import json
 import os
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from mmsynth.io.retry import WAITS_S
 from mmsynth.io.storage import storage_at
 from mmsynth.pipeline import Pipeline
 from mmsynth.shards.folder import RunFolder
+from mmsynth.shards.holder import myself
 from mmsynth.shards.lock import locked
 from mmsynth.shards.verify import damages
 from mmsynth.testing import photo_samples
@@ -228,15 +231,47 @@ def test_no_secret_is_written_down(system: Any) -> None:
         assert b"hidden-secret" not in system.cat(path)
 
 
-def test_a_second_run_on_a_url_is_refused_and_told_whose_it_is_until_it_is_stale(
-    system: Any, monkeypatch: pytest.MonkeyPatch
+def test_a_second_run_on_a_url_is_refused_and_told_whose_it_is(system: Any) -> None:
+    refused = pytest.raises(OutputError, match=r"process \d+ on .*, since .*is writing to s3://shards/run")
+    with locked(storage_at(f"{BUCKET}/run")), refused:
+        made().write(f"{BUCKET}/run", samples_per_shard=5)
+    assert made().write(f"{BUCKET}/run", samples_per_shard=5).kept == 22
+
+
+@pytest.mark.parametrize("clock", [0.0, 1e12])
+def test_the_lock_of_another_machine_or_container_holds_as_long_as_it_changes(
+    system: Any, monkeypatch: pytest.MonkeyPatch, clock: float
 ) -> None:
+    """Whatever its clock says, and whether or not there is a process of that number here."""
+    monkeypatch.setattr("mmsynth.shards.lock._STALE_AFTER_S", 1.0)
+    monkeypatch.setattr("mmsynth.shards.lock._LOOKED_AT_EVERY_S", 0.05)
     storage = storage_at(f"{BUCKET}/run")
+    theirs = {**myself(), "namespace": "pid:[1]", "pid": 2**30, "token": "theirs", "renewed": clock}
+    ended = threading.Event()
+
+    def renew() -> None:
+        number = 0
+        while not ended.wait(0.1):
+            number += 1
+            storage.system.pipe(f"{BUCKET}/run/.lock", json.dumps({**theirs, "renewed": clock + number}).encode())
+
+    storage.system.pipe(f"{BUCKET}/run/.lock", json.dumps(theirs).encode())
+    thread = threading.Thread(target=renew)
+    thread.start()
+    with pytest.raises(OutputError, match=r"process 1073741824 on .*is writing to"), locked(storage):
+        pass
+    ended.set()
+    thread.join()
     with locked(storage):
-        with pytest.raises(OutputError, match=r"process \d+ on .*, since .*is writing to s3://shards/run"):
-            made().write(f"{BUCKET}/run", samples_per_shard=5)
-        monkeypatch.setattr("mmsynth.shards.lock._STALE_AFTER_S", -1.0)
-        assert made().write(f"{BUCKET}/run", samples_per_shard=5).kept == 22
+        assert json.loads(storage.read_all([".lock"])[".lock"])["token"] != "theirs", "it was silent"
+
+
+def test_the_lock_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(system: Any) -> None:
+    storage = storage_at(f"{BUCKET}/run")
+    for gone in ({"pid": 2**30}, {"began": "1"}):  # the number of the second is now another's
+        storage.system.pipe(f"{BUCKET}/run/.lock", json.dumps({**myself(), **gone, "token": "theirs"}).encode())
+        with locked(storage):
+            pass
 
 
 def test_ranks_share_a_url_and_keep_other_runs_out(system: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +283,7 @@ def test_ranks_share_a_url_and_keep_other_runs_out(system: Any, monkeypatch: pyt
             pass
     with locked(storage), pytest.raises(OutputError, match="another mmsynth run"), locked(storage, rank=0):
         pass
+    monkeypatch.setattr("mmsynth.shards.lock._STALE_AFTER_S", 0.0)
     storage.system.pipe(f"{BUCKET}/run/.lock-rank3", b'{"renewed": 0}')
     with locked(storage):
         assert storage.names() == [".lock"], "what is stale is taken away"
@@ -298,3 +334,29 @@ def test_the_lock_on_a_url_is_renewed(system: Any, monkeypatch: pytest.MonkeyPat
         else:
             pytest.fail("the lock was not renewed")
     assert storage.names() == []
+
+
+@contextlib.contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Any file of this process that becomes larger cannot be written, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_temporary_folder_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("mmsynth.io.retry.WAITS_S", ())
+    storage = storage_at("memory://bucket/full")
+    storage.system.pipe("memory://bucket/full/large", bytes(2**20))
+    full = pytest.raises(OutputError, match=re.escape(f"this machine's temporary folder, {tmp_path}: File too large"))
+    with files_of_at_most(2**14):
+        with full, storage.writing("a") as file:
+            file.write(bytes(2**20))
+        with full:
+            storage.here(["large"])
+        with full:
+            made().write("memory://bucket/none", samples_per_shard=20)
