@@ -31,6 +31,8 @@ class Block:
     limit: int | None = None
     #: digest of payload and limit: tells a committed block from another one with the same number
     identity: str = ""
+    #: sizes and times of the files that it is read from: `engine.content` says how
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class ShardStats:
     tar_bytes: int = 0
     #: the identity of the block
     block: str = ""
+    #: what its files were when it was read; empty where that is not known, as in runs of 0.1
+    content: str = ""
     models: tuple[ModelInfo, ...] = ()
     #: declared by source and stages
     scores: tuple[str, ...] = ()
@@ -150,6 +154,7 @@ class ShardStats:
             "repaired": _sorted(self.repaired),
             "tar_bytes": self.tar_bytes,
             "block": self.block,
+            **({"content": self.content} if self.content else {}),
             "models": [asdict(model) for model in self.models],
             "scores": list(self.scores),
             "arrays": list(self.arrays),
@@ -171,6 +176,7 @@ class ShardStats:
             repaired=data["repaired"] if "repaired" in data else data.get("mended", {}),
             tar_bytes=data["tar_bytes"],
             block=data["block"],
+            content=data.get("content", ""),
             models=tuple(ModelInfo(**model) for model in data["models"]),
             scores=tuple(data["scores"]),
             # 0.1 did not name them

@@ -63,6 +63,9 @@ class RunOptions(BaseModel):
     max_failures: float = Field(1.0, ge=0, le=1, description="stop when a larger share of the samples has failed")
     limit: int | None = Field(None, ge=1, description="only the first samples, to try a recipe")
     batch_timeout_s: float | None = Field(None, gt=0, description="give up a batch that takes longer; None: wait")
+    ignore_times: bool = Field(
+        False, description="go on although the input's files have other times: they were copied or touched"
+    )
 
 
 class Recipe(BaseModel):

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mmsynth.blocks import Block, Counted, Edge, Flow, Item, ShardStats, Status
 from mmsynth.engine.chain import run_stages
+from mmsynth.engine.content import read_content
 from mmsynth.engine.resources import resources
 from mmsynth.engine.threads import ReadAhead, WriteBehind
 from mmsynth.io.storage import storage_at, written_to
@@ -127,7 +128,7 @@ class Writing:
     """Takes the flow, block by block, into shards. Runs in the writer's thread."""
 
     def __init__(self, job: Job, watcher: Watcher) -> None:
-        self._storage = storage_at(job.out.path or ".")
+        self._storage, self._source = storage_at(job.out.path or "."), job.source
         self._watcher = watcher
         self._scores, self._arrays, self._models = job.score_names(), job.array_names(), job.models()
         self._writer: ShardWriter | None = None
@@ -156,5 +157,5 @@ class Writing:
             return None, None
         assert self._writer is not None, "a block's end comes after its start"
         last = self._writer.inputs.end()
-        stats, self._writer = self._writer.commit(), None
+        stats, self._writer = self._writer.commit(read_content(self._source, entry.block)), None
         return last, stats

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from mmsynth.sample import Sample
+from mmsynth.sources.files import InputFile
 
 T = TypeVar("T")
 
@@ -72,6 +73,13 @@ class Source(BaseModel):
         `Image.from_file(path)`, so that they are read in parallel.
         """
         raise NotImplementedError(f"{type(self).__name__} must define read()")
+
+    def files(self, payload: Any) -> Iterable[InputFile]:
+        """The files that `read` reads for a slice, as they are now: by them a run sees that its input has changed.
+
+        Looks at sizes and times, and reads no images. None where the source reads no files.
+        """
+        return ()
 
     def keys(self, one: Slice) -> Iterator[str]:
         """The keys of what `read` gives for a slice, in order. Write it where that is cheaper than reading."""

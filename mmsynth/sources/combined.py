@@ -18,6 +18,7 @@ from mmsynth.sample import Sample
 from mmsynth.seeds import seed_for
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.captions import note
+from mmsynth.sources.files import InputFile
 from mmsynth.sources.specs import SourceField, as_source
 from mmsynth.sources.unique import UniqueKeys
 from mmsynth.validation import build, mapping
@@ -102,6 +103,9 @@ class Concat(_Combined):
         for i, key in enumerate(self.sources[one.payload["part"]].keys(Slice(one.payload["payload"], one.size))):
             yield renamed.get(i, key)
 
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        yield from self.sources[payload["part"]].files(payload["payload"])
+
 
 class Weighted(BaseModel):
     """A part of a mixture."""
@@ -167,6 +171,10 @@ class Mix(_Combined):
         for i, part in enumerate(one.payload["order"]):
             key = next(naming[part])
             yield renamed.get(i, key)
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        for part, piece, *_ in payload["pieces"]:
+            yield from self.sources[part].source.files(piece)
 
     def _draws(self, grain: int) -> Iterator["_Drawn"]:
         """Every sample in its turn."""

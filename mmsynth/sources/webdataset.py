@@ -19,6 +19,7 @@ from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, scores_of
+from mmsynth.sources.files import InputFile, input_file
 from mmsynth.sources.frames import framed
 from mmsynth.sources.members import Group, grouped, sample_of
 from mmsynth.sources.tars import expand, is_plain_file, opened
@@ -115,6 +116,9 @@ class WebDataset(Source):
             members = tar.scan(file, one.payload["start"], one.payload["stop"])
             for position, group in enumerate(grouped(members, shown(location))):
                 yield renamed.get(position, group.key)
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        yield input_file(payload["tar"], payload.get("start", 0), payload.get("stop"))
 
     @property
     def _patterns(self) -> tuple[str, ...]:
