@@ -8,9 +8,14 @@ import sys
 
 def main() -> None:
     """Run the command line and exit: 0, an error's own exit code (see mmsynth.errors), 130 after Ctrl-C."""
+    from mmsynth.cli import streams
+
+    streams.prepare()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    sys.exit(run([a for a in arguments if a != "--debug"], debug))
+    code = run([a for a in arguments if a != "--debug"], debug)
+    streams.finish()
+    sys.exit(code)
 
 
 def run(arguments: list[str], debug: bool = False) -> int:
@@ -49,7 +54,8 @@ _INTERRUPTED = 130
 
 
 def _say(message: str, code: int) -> int:
+    from mmsynth.cli.streams import Lenient
     from mmsynth.secrets import in_words
 
-    print(" ".join(in_words(message).split()), file=sys.stderr)
+    Lenient("stderr").write(" ".join(in_words(message).split()) + "\n")
     return code

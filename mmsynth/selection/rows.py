@@ -33,6 +33,8 @@ _MEMORY = "1500MB"
 _UNKNOWN_COLUMN = re.compile(
     r'[Rr]eferenced column "([^"]+)" (?:was )?not found|does not have a column named "([^"]+)"'
 )
+#: what a column may be called
+_NAME = re.compile(r"[A-Za-z_]\w*")
 _UNKNOWN_TABLE = re.compile(r'[Rr]eferenced table "([^"]+)" not found|Table with name "?([^"\s]+?)"? does not exist')
 
 
@@ -136,7 +138,7 @@ class Rows:
         try:
             return self.connection.execute(sql, list(parameters))
         except (duckdb.BinderException, duckdb.CatalogException) as error:
-            raise RecipeError(self._unknown_name(error)) from error
+            raise RecipeError(self._unknown_name(error, sql)) from error
         except duckdb.Error as error:
             raise RecipeError(f"the query cannot be run: {_first_line(error)}") from error
 
@@ -169,13 +171,15 @@ class Rows:
         ((value,),) = self.run(sql, [parameter]).fetchall()
         return str(value)
 
-    def _unknown_name(self, error: Exception) -> str:
+    def _unknown_name(self, error: Exception, sql: str) -> str:
         if table := _UNKNOWN_TABLE.search(str(error)):
             return f"there is no table '{table[1] or table[2]}': there is {TABLE}, with {', '.join(self.columns)}"
         match = _UNKNOWN_COLUMN.search(str(error))
         if match is None:
             return f"the query cannot be run: {_first_line(error)}"
         name = match[1] or match[2]
+        if quoted(name) in sql and not _NAME.fullmatch(name):
+            return f"in SQL {quoted(name)} is a column, and there is none of that name: write text as {_text(name)}"
         there = f"there is no column '{name}' in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
         score = score_in(name) or name
         if _filter_that_scores(score) is None and difflib.get_close_matches(name, self.columns, 1):

@@ -9,23 +9,8 @@ from mmsynth.io.locations import is_remote
 from mmsynth.io.remote_files import info_of
 
 #: what file systems at URLs call the version of a file: the first that is there counts
-_VERSIONS = tuple(
-    [
-        "ETag",
-        "etag",
-        "md5Hash",
-        "md5",
-        "content_md5",
-        "generation",
-        "mtime",
-        "LastModified",
-        "last_modified",
-        "Last-Modified",
-        "updated",
-        "modified",
-        "created",
-    ]
-)
+_VERSIONS = ("ETag", "etag", "md5Hash", "md5", "content_md5", "generation", "mtime", "LastModified", "last_modified")
+_VERSIONS_ELSE = ("Last-Modified", "updated", "modified", "created")
 
 
 class InputFile(NamedTuple):
@@ -48,7 +33,7 @@ def input_file(location: str | Path, start: int = 0, stop: int | None = None) ->
     if is_remote(text):
         return remote_file(text, info_of(text), start, stop)
     try:
-        status = os.stat(text)
+        status = os.stat(text)  # noqa: PTH116 - twice as fast, for 100,000 files
     except (OSError, ValueError):
         return InputFile(text, -1, "")
     return _part(text, status.st_size, str(status.st_mtime_ns), start, stop)
@@ -57,7 +42,7 @@ def input_file(location: str | Path, start: int = 0, stop: int | None = None) ->
 def remote_file(url: str, info: Mapping[str, Any], start: int = 0, stop: int | None = None) -> InputFile:
     """The file at a URL, from what its file system says of it."""
     size = info.get("size")
-    version = next((str(info[name]) for name in _VERSIONS if info.get(name)), "")
+    version = next((str(info[name]) for name in (*_VERSIONS, *_VERSIONS_ELSE) if info.get(name)), "")
     return _part(url, -1 if size is None else int(size), version, start, stop)
 
 
