@@ -178,9 +178,10 @@ class Rows:
         if match is None:
             return f"the query cannot be run: {_first_line(error)}"
         name = match[1] or match[2]
-        if quoted(name) in sql and not _NAME.fullmatch(name):
-            return f"in SQL {quoted(name)} is a column, and there is none of that name: write text as {_text(name)}"
-        there = f"there is no column '{name}' in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
+        as_text = f" (double quotes name a column; text is written {_text(name)})" if quoted(name) in sql else ""
+        if as_text and not _NAME.fullmatch(name):
+            return f"there is no column {quoted(name)}{as_text}"
+        there = f"there is no column '{name}'{as_text} in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
         score = score_in(name) or name
         if _filter_that_scores(score) is None and difflib.get_close_matches(name, self.columns, 1):
             return there
