@@ -3,7 +3,7 @@ or what became of it. Stats: what a shard holds, as it is told between processes
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -139,6 +139,8 @@ class ShardStats:
     #: declared by source and stages
     scores: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
+    #: column of a score, or `name.npy` of an array → the models that gave it; more than one where runs were mixed
+    made_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: file → digest of what the shard consists of
     sha256: Mapping[str, str] = field(default_factory=dict)
 
@@ -158,6 +160,7 @@ class ShardStats:
             "models": [asdict(model) for model in self.models],
             "scores": list(self.scores),
             "arrays": list(self.arrays),
+            **({"made_by": {name: list(models) for name, models in self.made_by.items()}} if self.made_by else {}),
             "sha256": dict(self.sha256),
         }
 
@@ -181,12 +184,22 @@ class ShardStats:
             scores=tuple(data["scores"]),
             # 0.1 did not name them
             arrays=tuple(data["arrays"] if "arrays" in data else filter(None, map(_array_name, digests))),
+            made_by={name: tuple(models) for name, models in data.get("made_by", {}).items()},
             sha256=digests,
         )
 
     def written_arrays(self) -> tuple[str, ...]:
         """Names of the arrays of which a file was written: where nothing was kept, there is none."""
         return tuple(filter(None, map(_array_name, self.sha256)))
+
+
+def all_made_by(parts: Iterable[Mapping[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
+    """`made_by` of several shards or runs together."""
+    together: dict[str, dict[str, None]] = {}
+    for part in parts:
+        for name, models in part.items():
+            together.setdefault(name, {}).update(dict.fromkeys(models))
+    return {name: tuple(models) for name, models in together.items()}
 
 
 def stats_in(text: bytes) -> ShardStats | None:

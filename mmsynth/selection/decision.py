@@ -79,6 +79,7 @@ class Decision(BaseModel):
         for what in ("where", "by", "per"):
             if expression := getattr(self, what):
                 rows.check_columns(expression, what)
+                rows.check_scores_in(expression)
         return _Deciding(self, rows).run()
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
+from mmsynth.blocks import all_made_by
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.io import tar
 from mmsynth.io.files import whole_file, write_json
@@ -91,6 +92,9 @@ class Selection(Source, Decision):
 
     def array_names(self) -> tuple[str, ...]:
         return _alike(_opened(self.runs, _states(self.runs)))
+
+    def made_by(self) -> dict[str, tuple[str, ...]]:
+        return all_made_by(self.decided().rows.made_by)
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         """Even ones: none has two samples more than another."""

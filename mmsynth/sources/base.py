@@ -4,7 +4,7 @@ A source is a frozen pydantic model, like a stage. It cuts itself into slices wi
 slice on its own, in any process: a slice is all that `read` needs to know.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -58,6 +58,10 @@ class Source(BaseModel):
     def array_names(self) -> tuple[str, ...]:
         """Arrays that the samples bring with them: the files `00000_<name>.npy`, beside those of the stages."""
         return ()
+
+    def made_by(self) -> Mapping[str, tuple[str, ...]]:
+        """Of the scores and arrays that the samples bring with them, the models that gave them: see ShardStats."""
+        return {}
 
     def describe_in(self, folder: Path) -> None:
         """Write what there is to tell about this source into files that lie beside run.json; most write none."""

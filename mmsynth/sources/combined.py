@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from mmsynth.blocks import all_made_by
 from mmsynth.errors import RecipeError, SourceError
 from mmsynth.keys import short_digest
 from mmsynth.sample import Sample
@@ -51,6 +52,9 @@ class _Combined(Source):
 
     def array_names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for part in self.parts() for name in part.array_names()))
+
+    def made_by(self) -> Mapping[str, tuple[str, ...]]:
+        return all_made_by(part.made_by() for part in self.parts())
 
     def describe_in(self, folder: Path) -> None:
         """Each part's own files, its number before their names."""
