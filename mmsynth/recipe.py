@@ -130,10 +130,10 @@ class Recipe(BaseModel):
             data["run"] = self.run.model_dump(mode="json", exclude_defaults=True)
         return data if with_run else cast(dict[str, Any], without_secrets(data))
 
-    def to_yaml(self) -> str:
+    def to_yaml(self, *, as_ascii: bool = False) -> str:
         """The recipe as YAML; empty sections are left out."""
         data = {name: value for name, value in self.to_dict().items() if value not in ({}, [])}
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=not as_ascii)
 
     def identity(self) -> dict[str, Any]:
         """What decides the output: the recipe without where it goes and what only changes speed."""

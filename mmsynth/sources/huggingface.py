@@ -60,6 +60,7 @@ class HuggingFace(Source):
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         dataset = self._dataset()
+        _files_in.cache_clear()
         keys = UniqueKeys()
         for start in range(0, len(dataset), samples_per_slice):
             stop = min(start + samples_per_slice, len(dataset))
@@ -131,13 +132,14 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
 def _files(dataset: Any, path: str) -> tuple[InputFile, ...]:
     folder = local(path)
     if folder.exists():
-        return _files_in(folder, id(dataset))
+        return _files_in(folder)
     # .../version/revision/file.arrow
     return tuple(InputFile(path, 0, Path(file["filename"]).parent.name) for file in dataset.cache_files)
 
 
 @lru_cache(maxsize=4)
-def _files_in(folder: Path, _dataset: int) -> tuple[InputFile, ...]:
+def _files_in(folder: Path) -> tuple[InputFile, ...]:
+    """Looked at once for all slices of a run."""
     return tuple(files_in(folder))
 
 

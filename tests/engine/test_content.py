@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,6 +52,13 @@ def csv(path: Path, caption: str) -> Path:
 
 def prompts(path: Path, caption: str) -> Path:
     path.write_text(f"{caption}\n" * 4)
+    return path
+
+
+def dataset(path: Path, caption: str) -> Path:
+    shutil.rmtree(path, ignore_errors=True)
+    rows = {"image": [picture(i) for i in range(4)], "caption": [caption] * 4}
+    datasets.Dataset.from_dict(rows).save_to_disk(str(path))
     return path
 
 
@@ -145,6 +153,15 @@ def test_a_run_of_before_goes_on(tmp_path: Path) -> None:
         stats.write_bytes(json_bytes(sealed(known)))
     folder(path, "two, longer")
     assert run(path, tmp_path / "out").already == 4
+
+
+def test_a_saved_dataset_that_changed_is_refused(tmp_path: Path) -> None:
+    path = dataset(tmp_path / "in", "one")
+    run(path, tmp_path / "out")
+    assert run(path, tmp_path / "out").already == 4
+    dataset(path, "another, longer one" * 20)
+    with pytest.raises(SourceError, match="source has changed"):
+        run(path, tmp_path / "out")
 
 
 def test_parts_of_a_mixture_are_looked_at(tmp_path: Path) -> None:
