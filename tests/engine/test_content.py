@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -192,3 +193,26 @@ def test_a_large_folder_is_looked_at_in_seconds(tmp_path: Path) -> None:
     began = time.monotonic()
     assert sum(1 for one in source.slices(1000) for _ in source.files(one.payload)) == 10_000
     assert time.monotonic() - began < 3
+
+
+def test_a_tar_at_a_url_that_changed_is_refused(tmp_path: Path) -> None:
+    url = f"memory://content/{tmp_path.name}.tar"
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file(url, shards(tmp_path / "in.tar", "one").read_bytes())
+    mm.read(url).write(tmp_path / "out")
+    assert mm.read(url).write(tmp_path / "out").already == 4
+    memory.pipe_file(url, shards(tmp_path / "in.tar", "two" * 9000).read_bytes())
+    with pytest.raises(SourceError, match=r"shard 00000 .*: .*\.tar has another size"):
+        mm.read(url).write(tmp_path / "out")
+
+
+def test_a_folder_at_a_url_that_changed_is_refused(tmp_path: Path) -> None:
+    memory = fsspec.filesystem("memory")
+    for i in range(3):
+        memory.pipe_file(f"memory://content/{tmp_path.name}/{i}.png", picture(i))
+    url = f"memory://content/{tmp_path.name}/"
+    mm.read(url).write(tmp_path / "out")
+    assert mm.read(url).write(tmp_path / "out").already == 3
+    memory.pipe_file(f"memory://content/{tmp_path.name}/1.png", picture(1) + b"more")
+    with pytest.raises(SourceError, match="source has changed"):
+        mm.read(url).write(tmp_path / "out")
