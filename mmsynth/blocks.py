@@ -3,7 +3,7 @@ or what became of it. Stats: what a shard holds, as it is told between processes
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -31,6 +31,8 @@ class Block:
     limit: int | None = None
     #: digest of payload and limit: tells a committed block from another one with the same number
     identity: str = ""
+    #: sizes and times of the files that it is read from: `engine.content` says how
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +135,14 @@ class ShardStats:
     block: str = ""
     #: fingerprint of the run that wrote it; earlier versions did not say
     run: str = ""
+    #: what its files were when it was read; empty where that is not known, as in runs of 0.1
+    content: str = ""
     models: tuple[ModelInfo, ...] = ()
     #: declared by source and stages
     scores: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
+    #: column of a score, or `name.npy` of an array → the models that gave it; more than one where runs were mixed
+    made_by: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: file → digest of what the shard consists of
     sha256: Mapping[str, str] = field(default_factory=dict)
 
@@ -153,9 +159,11 @@ class ShardStats:
             "tar_bytes": self.tar_bytes,
             "block": self.block,
             "run": self.run,
+            **({"content": self.content} if self.content else {}),
             "models": [asdict(model) for model in self.models],
             "scores": list(self.scores),
             "arrays": list(self.arrays),
+            **({"made_by": {name: list(models) for name, models in self.made_by.items()}} if self.made_by else {}),
             "sha256": dict(self.sha256),
         }
 
@@ -175,16 +183,27 @@ class ShardStats:
             tar_bytes=data["tar_bytes"],
             block=data["block"],
             run=str(data.get("run", "")),
+            content=data.get("content", ""),
             models=tuple(ModelInfo(**model) for model in data["models"]),
             scores=tuple(data["scores"]),
             # 0.1 did not name them
             arrays=tuple(data["arrays"] if "arrays" in data else filter(None, map(_array_name, digests))),
+            made_by={name: tuple(models) for name, models in data.get("made_by", {}).items()},
             sha256=digests,
         )
 
     def written_arrays(self) -> tuple[str, ...]:
         """Names of the arrays of which a file was written: where nothing was kept, there is none."""
         return tuple(filter(None, map(_array_name, self.sha256)))
+
+
+def all_made_by(parts: Iterable[Mapping[str, Sequence[str]]]) -> dict[str, tuple[str, ...]]:
+    """`made_by` of several shards or runs together."""
+    together: dict[str, dict[str, None]] = {}
+    for part in parts:
+        for name, models in part.items():
+            together.setdefault(name, {}).update(dict.fromkeys(models))
+    return {name: tuple(models) for name, models in together.items()}
 
 
 def stats_in(text: bytes) -> ShardStats | None:

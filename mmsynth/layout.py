@@ -61,6 +61,11 @@ def score_column(score: str) -> str:
     return SCORE_PREFIX + score
 
 
+def array_ending(array: str) -> str:
+    """What the files of an array are called after the shard's number: `image.npy`."""
+    return f"{array}.npy"
+
+
 def score_in(column: str) -> str | None:
     """The score in a column, or None."""
     return column.removeprefix(SCORE_PREFIX) if column.startswith(SCORE_PREFIX) else None

@@ -74,7 +74,7 @@ class Pipeline:
         """The same pipeline with its output folder and options, nothing run: `.into("pairs/").recipe.to_yaml()`.
 
         Options of the output: samples_per_shard, image_format, quality. Of the run: workers, device, threads,
-        max_failures, limit, batch_timeout_s, executor, address.
+        max_failures, limit, batch_timeout_s, ignore_times, executor, address.
         """
         out = {name: options.pop(name) for name in list(options) if name in Out.model_fields}
         unknown = [name for name in options if name not in RunOptions.model_fields]

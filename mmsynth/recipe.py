@@ -63,6 +63,9 @@ class RunOptions(BaseModel):
     max_failures: float = Field(1.0, ge=0, le=1, description="stop when a larger share of the samples has failed")
     limit: int | None = Field(None, ge=1, description="only the first samples, to try a recipe")
     batch_timeout_s: float | None = Field(None, gt=0, description="give up a batch that takes longer; None: wait")
+    ignore_times: bool = Field(
+        False, description="go on although the input's files have other times: they were copied or touched"
+    )
 
 
 class Recipe(BaseModel):
@@ -127,10 +130,10 @@ class Recipe(BaseModel):
             data["run"] = self.run.model_dump(mode="json", exclude_defaults=True)
         return data if with_run else cast(dict[str, Any], without_secrets(data))
 
-    def to_yaml(self) -> str:
+    def to_yaml(self, *, as_ascii: bool = False) -> str:
         """The recipe as YAML; empty sections are left out."""
         data = {name: value for name, value in self.to_dict().items() if value not in ({}, [])}
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=not as_ascii)
 
     def identity(self) -> dict[str, Any]:
         """What decides the output: the recipe without where it goes and what only changes speed."""

@@ -240,6 +240,9 @@ class Filter(Stage, Bounded):
     """Judges samples: scores them, and drops those out of bounds. `mmsynth.bounds` says how."""
 
     verb: ClassVar[str] = "filter"
+    #: what its scores and arrays say something about: "caption", "image" or both. When a later stage changes that, they
+    #: are removed from the sample (arrays of both go with the image); where nothing is declared they stay
+    judges: ClassVar[frozenset[str]] = frozenset()
 
 
 class Grouping(Stage):

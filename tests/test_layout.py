@@ -13,7 +13,14 @@ MODULES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 #: of Python and libraries: members that have no other name
-_LIBRARIES = {"_exit", "_replace", "_strip_protocol", "_is_avx512_bf16_supported", "_is_amx_tile_supported"}
+_LIBRARIES = {
+    "_exit",
+    "_run_exitfuncs",
+    "_replace",
+    "_strip_protocol",
+    "_is_avx512_bf16_supported",
+    "_is_amx_tile_supported",
+}
 
 
 def named(path: Path) -> str:

@@ -103,6 +103,8 @@ class Boilerplate(Filter):
     With one, a sample without a caption is dropped as `no_caption`.
     """
 
+    judges = frozenset({"caption"})
+
     kinds: list[Kind] | None = Field(None, description="the built-in kinds to look for; all when left out")
     patterns: list[str] = Field(
         default_factory=list, description="more of them: regular expressions, found anywhere, case ignored"

@@ -30,6 +30,8 @@ class CaptionLength(Filter):
     DataComp's basic filter is `min_words: 3, min_chars: 6` (arXiv 2304.14108).
     """
 
+    judges = frozenset({"caption"})
+
     min_words: int | None = Field(None, ge=0)
     max_words: int | None = Field(None, ge=0)
     min_chars: int | None = Field(None, ge=0)

@@ -50,6 +50,8 @@ class ClipScore(Filter):
     Radford et al. 2021 (CLIP, arXiv 2103.00020); models by open_clip.
     """
 
+    judges = frozenset({"caption", "image"})
+
     model: str = Field(
         "nano", min_length=1, description="nano, a local open_clip folder, NAME/PRETRAINED, or hf-hub:owner/name"
     )

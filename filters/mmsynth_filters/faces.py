@@ -46,6 +46,8 @@ class Faces(Filter):
     `min_confidence` trades one for the other.
     """
 
+    judges = frozenset({"image"})
+
     min_faces: int | None = Field(None, ge=0, description="drop when there are fewer")
     max_faces: int | None = Field(None, ge=0, description="drop when there are more")
     max_area: float | None = Field(None, ge=0, le=1, description="drop when they cover a larger share of the picture")

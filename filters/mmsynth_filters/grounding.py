@@ -26,6 +26,8 @@ class Grounding(ChatStage, Filter):
     at some before choosing `min`. (P(yes) as a score of alignment: VQAScore, Lin et al. 2024, arXiv 2404.01291.)
     """
 
+    judges = frozenset({"caption", "image"})
+
     min: float | None = Field(None, ge=0, le=1, description="drop below this probability of yes")
     question: str = Field(QUESTION, description="what is asked; {caption} stands for the caption")
     name: str = Field("grounding", pattern=r"^[a-z][a-z0-9_]*$", description="the score's name: column score_<name>")

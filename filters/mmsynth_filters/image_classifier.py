@@ -37,6 +37,8 @@ class ImageClassifier(Filter):
     `no_image`.
     """
 
+    judges = frozenset({"image"})
+
     model: str = Field(min_length=1, description="a hub id or a local folder; with head, an open_clip model")
     labels: list[str] = Field(default_factory=list, description="the labels that are scored; without head at least one")
     head: str | None = Field(None, description="a safetensors file: a head over the embeddings of a CLIP model")

@@ -18,6 +18,8 @@ class ImageSize(Filter):
     DataComp's basic filter is `min_side: 200, max_aspect: 3` (arXiv 2304.14108).
     """
 
+    judges = frozenset({"image"})
+
     min_side: int | None = Field(None, ge=1, description="pixels: drop when the shorter side is below")
     max_side: int | None = Field(None, ge=1, description="pixels: drop when the longer side is above")
     max_aspect: float | None = Field(None, ge=1, description="drop when longer / shorter side is above")

@@ -43,6 +43,8 @@ class Language(Filter):
     these. Names within a sentence, and loanwords, mislead it. Lui and Baldwin 2012 (langid.py, ACL P12-3005).
     """
 
+    judges = frozenset({"caption"})
+
     keep: list[str] | None = Field(None, min_length=1, description="languages to keep, such as [en, de]; und too")
     min_confidence: float | None = Field(None, ge=0, le=1, description="drop when the language is less sure")
     among: list[str] | None = Field(None, min_length=2, description="the languages that captions may have; else all")

@@ -34,6 +34,8 @@ class Nsfw(Filter):
     `no_image`.
     """
 
+    judges = frozenset({"image"})
+
     max: float | None = Field(None, ge=0, le=1, description="drop above this probability; 0.8 is its authors' choice")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model; all when left out")
     batch_size: int = Field(16, ge=1, description="images that go through the model together")

@@ -19,6 +19,8 @@ class PerceptualHash(Filter):
     in the file. Samples without an image fail as `no_image`.
     """
 
+    judges = frozenset({"image"})
+
     can_give_arrays: ClassVar[Mapping[str, str]] = {"phash": ""}
 
     def check(self) -> None:

@@ -117,6 +117,8 @@ class PersonalData(Filter):
     that reads as a British postcode.
     """
 
+    judges = frozenset({"caption"})
+
     kinds: list[Kind] = Field(default=list(get_args(Kind)), min_length=1, description="what to look for")
     regions: list[str] = Field(
         ["US", "GB"], description="countries whose national phone numbers count, as two letters; none: only with a +"

@@ -39,6 +39,8 @@ class Repetition(Filter):
     counts as a word. For captions `max_ngrams: 0.4, max_tail: 2, max_run: 4` is a good start.
     """
 
+    judges = frozenset({"caption"})
+
     ngram: int = Field(3, ge=1, description="words that must come again together to count as repeated")
     max_ngrams: float | None = Field(None, ge=0, le=1, description="drop when the repeated share is above")
     max_tail: int | None = Field(None, ge=1, description="drop when the last phrase stands there more often")

@@ -38,6 +38,8 @@ class TextInImage(Filter):
     scripts are mostly found but read wrong or not at all.
     """
 
+    judges = frozenset({"image"})
+
     min: float | None = Field(None, ge=0, le=1, description="drop when text covers less of the picture than this")
     max: float | None = Field(None, ge=0, le=1, description="drop when text covers more, such as 0.2")
     min_confidence: float = Field(0.7, ge=0, le=1, description="lines that are read less surely do not count")

@@ -100,6 +100,8 @@ class Toxicity(Filter):
     one, a sample without a caption is dropped as `no_caption`.
     """
 
+    judges = frozenset({"caption"})
+
     model: str = Field(WORDS, min_length=1, description="words, a hub id or a local folder of a text classifier")
     max: float | None = Field(None, ge=0, description="drop above this many words, or this probability")
     words: list[str] = Field(default_factory=list, description="more words and phrases, for model: words")

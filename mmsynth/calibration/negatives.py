@@ -101,9 +101,11 @@ def score_run(run: str, score: str, limit: int | None = None, seed: int = 0, dev
     rows = Rows([run])
     if score not in rows.scores:
         rows.check_columns(quoted(score), "score")
-    column = quoted(score_column(score))
+    column_name = score_column(score)
+    column = quoted(column_name)
     found = rows.run(f"SELECT {column} FROM {TABLE} WHERE {column} IS NOT NULL AND status <> 'failed'").fetchall()
     pairs = np.array([value for (value,) in found], dtype=np.float64)
+    rows.check_one_model(column_name, f"the score {score}")
     stage = _stage_of(run, score)
     mismatched = _scores(Permuted(runs=(run,), sample=limit, seed=seed), (stage,), score, device)
     source = Selection(runs=(run,), sample=min(limit or _ALMOST_TRUE, _ALMOST_TRUE), seed=seed)

@@ -12,9 +12,13 @@ from typing import NoReturn
 def main() -> None:
     """Run the command line and exit: 0, an error's own exit code (see mmsynth.errors), 130 after Ctrl-C, 143
     after SIGTERM."""
+    from mmsynth.cli import streams
+
+    streams.prepare()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
-    _leave(run([a for a in arguments if a != "--debug"], debug))
+    code = run([a for a in arguments if a != "--debug"], debug)
+    _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
@@ -71,7 +75,8 @@ _INTERRUPTED = _SIGNALLED + 2
 
 
 def _say(message: str, code: int) -> int:
+    from mmsynth.cli.streams import Lenient
     from mmsynth.secrets import in_words
 
-    print(" ".join(in_words(message).split()), file=sys.stderr)
+    Lenient("stderr").write(" ".join(in_words(message).split()) + "\n")
     return code

@@ -178,9 +178,8 @@ def verify(folder: Folder, options: Verify) -> None:
         from mmsynth.recipe import RunOptions
 
         with show.progress() as on_progress:
-            report = made_again(
-                folder, RunOptions(**given(workers=options.workers, device=options.device)), on_progress
-            )
+            how = given(workers=options.workers, device=options.device, ignore_times=options.ignore_times)
+            report = made_again(folder, RunOptions(**how), on_progress)
         show.report(report)
     else:
         damaged = len({damage.shard for damage in found})

@@ -68,6 +68,8 @@ def print_recipe(recipe: "Recipe") -> None:
     """As YAML that `mmsynth run` takes; with the options that it needs, where it needs some, in a comment."""
     import sys
 
+    from mmsynth.cli.streams import is_utf8
+
     spec = recipe.to_dict()
     words = [spec["source"]["kind"], *(word for stage in spec["stages"] for word in next(iter(stage.items())))]
     modules = [word.partition(":")[0] for word in words if isinstance(word, str) and ":" in word]
@@ -75,4 +77,5 @@ def print_recipe(recipe: "Recipe") -> None:
     needed = [f"--import {one}" for one in dict.fromkeys(modules)] + [f"--trust {one}" for one in dict.fromkeys(models)]
     if needed:
         sys.stdout.write(f"# mmsynth run RECIPE {' '.join(needed)}\n")
-    sys.stdout.write(recipe.to_yaml())
+    # escapes mean the same where the characters cannot be printed
+    sys.stdout.write(recipe.to_yaml(as_ascii=not is_utf8(sys.stdout)))

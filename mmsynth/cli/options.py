@@ -31,6 +31,14 @@ class Machine:
         int | None, typer.Option(help="worker processes, one for each GPU", rich_help_panel="Running")
     ] = None
     device: Device = None
+    ignore_times: Annotated[
+        bool | None,
+        typer.Option(
+            "--ignore-times",
+            help="go on although the input's files have other times: they were copied or touched",
+            rich_help_panel="Running",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +135,7 @@ def given(**options: Any) -> dict[str, Any]:
 
 def run_options(of: Running) -> dict[str, Any]:
     """Options of the run and of what it writes, as `Pipeline.into` takes them."""
-    names = ("workers", "device", "threads", "limit", "max_failures", "samples_per_shard")
+    names = ("workers", "device", "threads", "limit", "max_failures", "ignore_times", "samples_per_shard")
     return given(**{name: getattr(of, name, None) for name in names})
 
 

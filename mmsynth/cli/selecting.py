@@ -1,10 +1,14 @@
 """The commands that decide afterwards, from the parquet files of runs: select, query, calibrate."""
 
+import csv
 import json
 import math
-from collections import Counter
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
+from itertools import count
 from typing import Annotated, Any
 
 import typer
@@ -83,22 +87,33 @@ def query(
     from mmsynth.selection import Rows
 
     answer = Rows([run]).query(sql)
-    names = [column[0] for column in answer.description or ()]
+    names = _distinct([column[0] for column in answer.description or ()])
     if form is Form.TABLE:
         show.rows(names, answer.fetchall())
-        return
-    import csv
-    import sys
-
-    rows = iter(answer.fetchone, None)
-    if form is Form.CSV:
-        lines = csv.writer(sys.stdout, lineterminator="\n")
-        lines.writerow(names)
-        lines.writerows(rows)
     else:
-        for row in rows:
-            values = dict(zip(_distinct(names), map(_json, row), strict=True))
-            typer.echo(json.dumps(values, ensure_ascii=False, default=str))
+        _print_data(names, iter(answer.fetchone, None), form)
+
+
+def _print_data(names: list[str], rows: Iterator[Any], form: Form) -> None:
+    """As csv, or a JSON object in each line. Raises OutputError where it cannot be written whole."""
+    from mmsynth.cli.streams import is_utf8
+    from mmsynth.errors import OutputError
+
+    try:
+        if form is Form.CSV:
+            lines = csv.writer(sys.stdout, lineterminator="\n")
+            lines.writerow(names)
+            lines.writerows(rows)
+        else:
+            as_ascii = not is_utf8(sys.stdout)
+            for row in rows:
+                values = dict(zip(names, map(_json, row), strict=True))
+                sys.stdout.write(json.dumps(values, ensure_ascii=as_ascii, default=str) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return  # the reader has enough
+    except OSError as error:
+        raise OutputError(f"the answer cannot be printed: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +160,9 @@ def calibrate(
 
 
 def _json(value: Any) -> Any:
-    """As JSON has it: no NaN or infinity, and text for names."""
+    """As JSON has it: no NaN or infinity, decimals as numbers, and text for names."""
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() and value.as_tuple().exponent == 0 else float(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, list | tuple):
@@ -156,12 +173,11 @@ def _json(value: Any) -> Any:
 
 
 def _distinct(names: list[str]) -> list[str]:
-    """n, n_1, n_2 for columns of one name, as DuckDB numbers them."""
-    seen: Counter[str] = Counter()
-    found = []
+    """n, n_1, n_2 for columns of one name; a number that makes another column's name is left out."""
+    found: list[str] = []
     for name in names:
-        found.append(f"{name}_{seen[name]}" if seen[name] else name)
-        seen[name] += 1
+        numbered = (f"{name}_{i}" for i in count(1))
+        found.append(name if name not in found else next(n for n in numbered if n not in {*found, *names}))
     return found
 
 

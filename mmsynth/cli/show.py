@@ -1,8 +1,9 @@
 """What the command line prints: a live progress bar, tables, lists. Tables go to stdout, everything live to stderr."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -11,13 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from mmsynth import registry
+from mmsynth.cli.streams import Lenient
 from mmsynth.engine.progress import OnProgress, Progress
 from mmsynth.report import Report
 from mmsynth.selection.rows import how_to_score
 
 # no markup anywhere: names and paths may hold brackets
-_out = Console(markup=False, emoji=False)
-_err = Console(stderr=True, markup=False, emoji=False)
+_out = Console(file=cast(IO[str], Lenient("stdout")), markup=False, emoji=False)
+_err = Console(file=cast(IO[str], Lenient("stderr")), markup=False, emoji=False)
+#: what would move a terminal's cursor or change its colours
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @contextmanager
@@ -47,7 +51,7 @@ def selection(decided: Any) -> None:
     table.columns[1].justify = "right"
     table.add_row("candidates", f"{decided.candidates:,}")
     for reason, number in decided.dropped.items():
-        table.add_row(f"    {reason}", f"−{number:,}")
+        table.add_row(f"    {reason}", f"-{number:,}")
     table.add_row(Text("kept", style="green"), f"{decided.kept:,}")
     for name, number in decided.without_score.items():
         table.add_row(Text(f"without a number for {name}", style="yellow"), f"{number:,}")
@@ -99,11 +103,29 @@ def calibration(found: Any, score: str, wanted: float, threshold: float | None) 
 
 
 def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
-    """A query's answer."""
+    """A query's answer: a table where it fits, else a record for each row; values are whole in both."""
+    answer = [[_cell(value) for value in row] for row in found]
     table = Table(*names)
-    for row in found:
-        table.add_row(*("" if value is None else str(value) for value in row))
-    _out.print(table)
+    for row in answer:
+        table.add_row(*(Text(value) for value in row))
+    if _out.measure(table, options=_out.options.update(max_width=_WIDEST)).maximum <= _out.width:
+        _out.print(table)
+        return
+    longest = max(map(len, names))
+    for number, row in enumerate(answer, 1):
+        _out.print(f"-- {number} " + "-" * 40, highlight=False)
+        for name, value in zip(names, row, strict=True):
+            lines = value.split("\n") or [""]
+            for title, line in zip([name, *[""] * (len(lines) - 1)], lines, strict=True):
+                _out.print(f"{title:{longest}}  {line}".rstrip(), highlight=False, soft_wrap=True)
+
+
+#: wider than any terminal
+_WIDEST = 10_000
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else _CONTROL.sub("\N{REPLACEMENT CHARACTER}", str(value))
 
 
 def say(text: str) -> None:

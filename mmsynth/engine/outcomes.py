@@ -13,12 +13,13 @@ from typing import Any
 
 from mmsynth.blocks import Item
 from mmsynth.engine.device_errors import raise_if_lost
+from mmsynth.engine.stale import without_stale
 from mmsynth.errors import MMSynthError, PluginError, SampleError
 from mmsynth.models.chat import Usage
 from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth.secrets import in_words, without_secrets
 from mmsynth.seeds import seed_for
-from mmsynth.stage import Stage
+from mmsynth.stage import Filter, Stage
 
 log = logging.getLogger(__name__)
 
@@ -80,10 +81,11 @@ class Outcomes:
     def _gone_through(self, item: Item, sample: Sample, usage: Usage | None, seen: Sequence[Item]) -> Item:
         return item.gone_through(self._with_step(item, sample, usage, seen), _made(item, sample, seen))
 
-    def _with_step(self, item: Item, sample: Any, usage: Usage | None, seen: Sequence[Item]) -> Sample:
-        if not isinstance(sample, Sample) or sample.key != item.key:
-            raise PluginError(f"{self._name} must give results in the samples' order: {sample!r} for {item.key}")
-        self._check_declared(item, sample, seen)
+    def _with_step(self, item: Item, result: Any, usage: Usage | None, seen: Sequence[Item]) -> Sample:
+        if not isinstance(result, Sample) or result.key != item.key:
+            raise PluginError(f"{self._name} must give results in the samples' order: {result!r} for {item.key}")
+        self._check_declared(item, result, seen)
+        sample: Sample = without_stale(result, item.sample, _samples(seen), self._scores | self._arrays)
         step = {**self._step, "seed": self._seed_of(sample.key)}
         if usage is not None and (usage.prompt or usage.completion):
             step["tokens"] = {"prompt": usage.prompt, "completion": usage.completion}
@@ -131,7 +133,20 @@ def _made(item: Item, sample: Sample, seen: Sequence[Item]) -> frozenset[str]:
 def _provenance(stage: Stage) -> dict[str, Any]:
     models = [{"id": model.id, "revision": model.revision, "dtype": model.dtype} for model in stage.models]
     step: dict[str, Any] = {"stage": stage.step_name, "version": stage.version}
-    return step | ({"models": models} if models else {}) | {"parameters": without_secrets(stage.parameters())}
+    return (
+        step
+        | ({"models": models} if models else {})
+        | _judged(stage)
+        | {"parameters": without_secrets(stage.parameters())}
+    )
+
+
+def _judged(stage: Stage) -> dict[str, Any]:
+    """What a filter's numbers are about, so that they go when that changes: in this run, or in a later one."""
+    if not isinstance(stage, Filter) or not stage.judges:
+        return {}
+    given = {"scores": list(stage.score_names()), "arrays": list(stage.array_names())}
+    return {"judges": sorted(stage.judges), **{what: names for what, names in given.items() if names}}
 
 
 def settled(item: Item, future: "Future[Any] | None") -> tuple[Item, Any]:

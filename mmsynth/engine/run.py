@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmsynth.blocks import Block, Counted, Item, ShardStats, Status
+from mmsynth.engine.content import content_of, refuse_changed
 from mmsynth.engine.distributed import Rank, launched_rank
 from mmsynth.engine.in_process import run_here
 from mmsynth.engine.progress import OnProgress, Progress
@@ -167,11 +168,15 @@ class Plan:
         slices = self._recipe.source.slices(self._recipe.out.samples_per_shard)
         numbered = (Block(i, s.payload, s.size) for i, s in enumerate(slices))
         for block in _limited(numbered, self._recipe.run.limit):
-            identified = replace(block, identity=_identity(block))
+            content = content_of(self._recipe.source.files(block.payload))
+            identified = replace(block, identity=_identity(block), content=content)
             if self._rank and not self._rank.does(block.index):
                 self._others.append(identified)
             elif self.folder.is_committed(identified):
-                self.already.add(self.folder.committed[block.index])
+                stats = self.folder.committed[block.index]
+                ignore_times = self._recipe.run.ignore_times
+                refuse_changed(self._recipe.source, identified, stats.content, self.folder.shown, ignore_times)
+                self.already.add(stats)
             else:
                 self._refuse_changed_source(identified)
                 yield identified

@@ -9,9 +9,11 @@ from typing import Protocol
 
 from mmsynth.blocks import Block, Counted, Edge, Flow, Item, ShardStats, Status
 from mmsynth.engine.chain import run_stages
+from mmsynth.engine.content import read_content
 from mmsynth.engine.resources import resources
 from mmsynth.engine.threads import ReadAhead, WriteBehind
 from mmsynth.io.storage import storage_at, written_to
+from mmsynth.layout import array_ending, score_column
 from mmsynth.models.files import ModelInfo
 from mmsynth.recipe import Out
 from mmsynth.sample import Sample
@@ -51,6 +53,18 @@ class Job:
 
     def array_names(self) -> list[str]:
         return list(dict.fromkeys([*self.source.array_names(), *self.rewritten_arrays()]))
+
+    def made_by(self) -> dict[str, tuple[str, ...]]:
+        """Of scores and arrays, the models that gave them. To be asked after `setup`."""
+        found = dict(self.source.made_by())
+        for stage in self.stages:
+            models = tuple(f"{model.id} at {model.revision}" for model in stage.models)
+            names = [*map(score_column, stage.score_names()), *map(array_ending, stage.array_names())]
+            for name in names:
+                found.pop(name, None)
+            if models:
+                found |= dict.fromkeys(names, (" and ".join(models),))
+        return found
 
     def rewritten_arrays(self) -> list[str]:
         """Those of stages."""
@@ -106,11 +120,19 @@ def read_blocks(job: Job, blocks: Iterable[Block]) -> Iterator[Flow]:
     """The items of each block, and its end marker."""
     # of another model, maybe: what a stage writes anew never lies in one file with what came
     rewritten = frozenset(job.rewritten_arrays())
+    rescored = frozenset(name for stage in job.stages for name in stage.score_names())
     for block in blocks:
         yield Edge(block, is_end=False)
         for number, read in enumerate(islice(job.source.read(block.payload), block.limit)):
-            yield item_from(read, number, rewritten)
+            yield item_from(_unscored(read, rescored), number, rewritten)
         yield Edge(block, is_end=True)
+
+
+def _unscored(read: Sample | Unreadable, names: frozenset[str]) -> Sample | Unreadable:
+    """Without the scores that stages give anew: where one gives none, another model's must not stand in its place."""
+    if isinstance(read, Unreadable) or names.isdisjoint(scores := read.record.get("scores", {})):
+        return read
+    return read.with_record(scores={name: score for name, score in scores.items() if name not in names})
 
 
 def item_from(read: Sample | Unreadable, number: int, rewritten: frozenset[str] = frozenset()) -> Item:
@@ -129,10 +151,11 @@ class Writing:
     """Takes the flow, block by block, into shards. Runs in the writer's thread."""
 
     def __init__(self, job: Job, watcher: Watcher) -> None:
-        self._storage = storage_at(job.out.path or ".")
+        self._storage, self._source = storage_at(job.out.path or "."), job.source
         self._watcher = watcher
         self._scores, self._arrays, self._models = job.score_names(), job.array_names(), job.models()
         self._run = job.run
+        self._made_by = job.made_by()
         self._writer: ShardWriter | None = None
 
     def take(self, entry: Flow) -> None:
@@ -159,5 +182,6 @@ class Writing:
             return None, None
         assert self._writer is not None, "a block's end comes after its start"
         last = self._writer.inputs.end()
-        stats, self._writer = self._writer.commit(), None
+        content = read_content(self._source, entry.block)
+        stats, self._writer = self._writer.commit(content, self._made_by), None
         return last, stats

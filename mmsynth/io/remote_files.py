@@ -47,9 +47,22 @@ def urls_in(folder: str) -> list[str]:
 
 def files_below(folder: str, depth: int | None = None) -> list[str]:
     """Of every file in the folder at a URL and below, down to `depth`, its path from there. Raises SourceError."""
+    return list(infos_below(folder, depth))
+
+
+def infos_below(folder: str, depth: int | None = None) -> dict[str, dict[str, Any]]:
+    """The same paths with what the file system says of each: size, time, ETag. One listing. Raises SourceError."""
     system, top = filesystem(folder)
-    found = _looked("list", folder, lambda: system.find(top, maxdepth=depth))
-    return [path.removeprefix(top).strip("/") for path in found]
+    found = _looked("list", folder, lambda: system.find(top, maxdepth=depth, detail=True))
+    return {path.removeprefix(top).strip("/"): info for path, info in found.items()}
+
+
+def info_of(url: str) -> dict[str, Any]:
+    """What the file system says of the file at a URL; empty where it says nothing."""
+    with suppress(OSError, ValueError, NotImplementedError):
+        system, path = filesystem(url)
+        return dict(system.info(path))
+    return {}
 
 
 def _looked(what: str, url: str, ask: Callable[[], T]) -> T:

@@ -79,6 +79,7 @@ class Decision(BaseModel):
         for what in ("where", "by", "per"):
             if expression := getattr(self, what):
                 rows.check_columns(expression, what)
+                rows.check_scores_in(expression)
         return _Deciding(self, rows).run()
 
 
@@ -201,7 +202,11 @@ class _Deciding:
 
     def _nothing_left(self, candidates: int) -> str:
         if not candidates:
-            return "these runs have kept no sample: there is nothing to select from"
+            runs = self._rows.runs
+            return (
+                f"{', '.join(runs)} kept no sample: there is nothing to select from. Why: mmsynth info {runs[0]}, or "
+                f'mmsynth query {runs[0]} "select status, reason, count(*) from samples group by all"'
+            )
         most = max(self._dropped, key=lambda reason: self._dropped[reason])
         said = f"nothing is left of {candidates:,} samples: '{most}' removed the most ({self._dropped[most]:,})"
         return f"{said}{self._worst_clause()}" if most == "where" else said

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from mmsynth.errors import RecipeError
-from mmsynth.layout import array_name
+from mmsynth.layout import array_ending, array_name
 from mmsynth.near_duplicates import captions, embeddings, groups, hashes
 from mmsynth.near_duplicates.chunks import Pairs
 from mmsynth.selection.rows import TABLE, Rows, how_to_give_array
@@ -60,7 +60,7 @@ class _Left:
     """The rows of `kept` in the order of their runs and shards."""
 
     def __init__(self, rows: Rows, *, with_captions: bool) -> None:
-        self._files = rows.files
+        self._rows, self._files = rows, rows.files
         texts = f"JOIN (SELECT run_number, shard, key, caption FROM {TABLE}) AS texts USING (run_number, shard, key)"
         found: dict[str, Any] = rows.run(
             f"SELECT run_number, shard, tar_start, key, value{', caption' if with_captions else ''} "
@@ -92,6 +92,7 @@ class _Left:
 
     def _arrays(self, what: str) -> npt.NDArray[Any]:
         """[rows, …], from the files of every shard that has rows left."""
+        self._rows.check_one_model(array_ending(_ARRAYS[what]), f"near_duplicates: the {what}")
         ends = (np.flatnonzero(np.diff(self._shards, append=-1) | np.diff(self.runs, append=-1)) + 1).tolist()
         parts = [self._of_shard(what, start, end) for start, end in pairwise([0, *ends])]
         if len({part.shape[1:] for part in parts}) > 1:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsynth import registry
-from mmsynth.blocks import ON_DISK
+from mmsynth.blocks import ON_DISK, all_made_by
 from mmsynth.errors import PluginError, RecipeError, SourceError
 from mmsynth.io.storage import storage_at
 from mmsynth.layout import score_column, score_in, table_name
@@ -33,6 +33,10 @@ _MEMORY = "1500MB"
 _UNKNOWN_COLUMN = re.compile(
     r'[Rr]eferenced column "([^"]+)" (?:was )?not found|does not have a column named "([^"]+)"'
 )
+#: what a column may be called
+_NAME = re.compile(r"[A-Za-z_]\w*")
+#: a commit or a digest; what is shorter may be anybody's
+_A_REVISION = 12
 _UNKNOWN_TABLE = re.compile(r'[Rr]eferenced table "([^"]+)" not found|Table with name "?([^"\s]+?)"? does not exist')
 
 
@@ -53,6 +57,8 @@ class Rows:
         self.connection.execute(f"SET memory_limit = '{_MEMORY}'")
         self.connection.execute(f"SET temp_directory = {_text(self._spill.name)}")
         self._folders: list[Path] = []
+        #: of each run: column of a score, or `name.npy` of an array → the models that gave it, where that is known
+        self.made_by: list[dict[str, tuple[str, ...]]] = []
         parts = [self._part(number, RunFolder(run)) for number, run in enumerate(runs)]
         self.connection.execute(f"CREATE VIEW stored AS {' UNION ALL BY NAME '.join(parts)}")
         stored = self.connection.execute("DESCRIBE stored").fetchall()
@@ -66,6 +72,7 @@ class Rows:
     def _part(self, number: int, run: RunFolder) -> str:
         """The select of one run's rows: committed shards only."""
         run.description()  # raises where there is no run
+        self.made_by.append(all_made_by(stats.made_by for stats in run.committed.values()))
         names = [table_name(index) for index in sorted(run.committed)]
         if not names:
             raise SourceError(f"{run.shown} has no finished shard yet: nothing to decide from")
@@ -115,6 +122,26 @@ class Rows:
         self.connection.execute("SET enable_external_access = false")
         self.connection.execute("SET lock_configuration = true")
 
+    def check_one_model(self, name: str, what: str) -> None:
+        """Raise RecipeError where models that differ gave the numbers called `name`; messages call them `what`."""
+        by_run = zip(self.runs, self.made_by, strict=True)
+        known = [(run, made_by[name]) for run, made_by in by_run if name in made_by]
+        if len({_revision(model) for _, models in known for model in models}) < 2:
+            return
+        said = "; ".join(f"{' and '.join(models)} in {run}" for run, models in known)
+        raise RecipeError(
+            f"{what} cannot be compared, since different models gave it: {said}. Let one model judge all of them "
+            "(mmsynth filter), or decide for each run by itself"
+        )
+
+    def check_scores_in(self, expression: str) -> None:
+        """The same for every score that an expression names, unless it tells the runs apart."""
+        words = set(re.findall(r"\w+", expression))
+        if not words & {"run", "run_number"}:
+            for score in self.scores:
+                if words & {score, score_column(score)}:
+                    self.check_one_model(score_column(score), f"the score {score}")
+
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def query(self, sql: str) -> "duckdb.DuckDBPyConnection":
@@ -136,7 +163,7 @@ class Rows:
         try:
             return self.connection.execute(sql, list(parameters))
         except (duckdb.BinderException, duckdb.CatalogException) as error:
-            raise RecipeError(self._unknown_name(error)) from error
+            raise RecipeError(self._unknown_name(error, sql)) from error
         except duckdb.Error as error:
             raise RecipeError(f"the query cannot be run: {_first_line(error)}") from error
 
@@ -169,14 +196,17 @@ class Rows:
         ((value,),) = self.run(sql, [parameter]).fetchall()
         return str(value)
 
-    def _unknown_name(self, error: Exception) -> str:
+    def _unknown_name(self, error: Exception, sql: str) -> str:
         if table := _UNKNOWN_TABLE.search(str(error)):
             return f"there is no table '{table[1] or table[2]}': there is {TABLE}, with {', '.join(self.columns)}"
         match = _UNKNOWN_COLUMN.search(str(error))
         if match is None:
             return f"the query cannot be run: {_first_line(error)}"
         name = match[1] or match[2]
-        there = f"there is no column '{name}' in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
+        as_text = f" (double quotes name a column; text is written {_text(name)})" if quoted(name) in sql else ""
+        if as_text and not _NAME.fullmatch(name):
+            return f"there is no column {quoted(name)}{as_text}"
+        there = f"there is no column '{name}'{as_text} in {', '.join(self.runs)}: there are {', '.join(self.columns)}"
         score = score_in(name) or name
         if _filter_that_scores(score) is None and difflib.get_close_matches(name, self.columns, 1):
             return there
@@ -231,6 +261,12 @@ def _joined_by_and(node: dict[str, Any]) -> list[dict[str, Any]]:
     if node["type"] != "CONJUNCTION_AND":
         return [node]
     return [part for child in node["children"] for part in _joined_by_and(child)]
+
+
+def _revision(model: str) -> str:
+    """What tells models apart: a revision, whatever the folder or name that it was loaded from."""
+    revision = model.rpartition(" at ")[2]
+    return revision if len(revision) >= _A_REVISION else model
 
 
 def quoted(name: str) -> str:

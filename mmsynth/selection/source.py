@@ -17,6 +17,7 @@ from typing import Any
 import numpy.typing as npt
 from pydantic import Field, field_validator
 
+from mmsynth.blocks import all_made_by
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.io import tar
 from mmsynth.io.files import whole_file, write_json
@@ -32,6 +33,7 @@ from mmsynth.selection.rows import Rows
 from mmsynth.shard_arrays import alike, mapped, shards_with_arrays
 from mmsynth.shards.folder import RunFolder
 from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.files import InputFile
 from mmsynth.sources.members import grouped, sample_of
 from mmsynth.sources.unique import UniqueKeys
 
@@ -93,6 +95,9 @@ class Selection(Source, Decision):
     def array_names(self) -> tuple[str, ...]:
         return _alike(_opened(self.runs, _states(self.runs)))
 
+    def made_by(self) -> dict[str, tuple[str, ...]]:
+        return all_made_by(self.decided().rows.made_by)
+
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         """Even ones: none has two samples more than another."""
         kept = self.decided().kept
@@ -114,6 +119,12 @@ class Selection(Source, Decision):
 
     def keys(self, one: Slice) -> Iterator[str]:
         return (renamed or key for _, _, key, _, _, renamed in one.payload["picks"])
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        """The shards, each as its digest says."""
+        digests = _digests(self.runs, _states(self.runs))
+        for run, shard in dict.fromkeys((pick[0], pick[1]) for pick in payload["picks"]):
+            yield InputFile(f"{self.runs[run]}/{tar_name(shard)}", 0, "", digest=digests[run].get(shard, ""))
 
     def _mixed(self, sample: Sample) -> Sample:
         """With the caption that is its turn, and the decision in its record."""
@@ -188,6 +199,14 @@ def _decided(runs: tuple[str, ...], decision: str, _states: tuple[Hashable, ...]
 @lru_cache(maxsize=4)
 def _opened(runs: tuple[str, ...], _states: tuple[Hashable, ...]) -> tuple[Storage, ...]:
     return tuple(map(storage_at, runs))
+
+
+@lru_cache(maxsize=4)
+def _digests(runs: tuple[str, ...], _states: tuple[Hashable, ...]) -> tuple[dict[int, str], ...]:
+    """Of each run: shard → digest of its tar."""
+    return tuple(
+        {i: stats.sha256.get(tar_name(i), "") for i, stats in RunFolder(run).committed.items()} for run in runs
+    )
 
 
 def _states(runs: tuple[str, ...]) -> tuple[Hashable, ...]:

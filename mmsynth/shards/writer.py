@@ -15,7 +15,7 @@ import json
 import math
 import tarfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import IO, Any
@@ -115,14 +115,17 @@ class ShardWriter:
         sample = None if item.sample is None else replace(item.sample, key=key)
         return replace(item, key=key, sample=sample)
 
-    def commit(self) -> ShardStats:
-        """Put tar, arrays, parquet and stats in their places, in this order; gives the stats."""
+    def commit(self, content: str = "", made_by: Mapping[str, tuple[str, ...]] | None = None) -> ShardStats:
+        """Put tar, arrays, parquet and stats in their places, in this order; gives the stats.
+
+        `content` says what the files were that the block was read from, `made_by` which models gave its numbers.
+        """
         tar_bytes = self._close_tar()
         self._write_arrays()
         with self._writing(table_name(self._block.index)) as file:
             pq.write_table(pa.Table.from_pylist(self._rows, schema=_schema(self._scores)), file, compression="zstd")
         self._storage.settle()
-        stats = self._stats(tar_bytes)
+        stats = replace(self._stats(tar_bytes), content=content, made_by=made_by or {})
         with self._storage.writing(stats_name(self._block.index)) as file:
             file.write(json_bytes(sealed(stats.to_json())))
             check_still_of(self._storage, self._run)

@@ -4,7 +4,7 @@ A source is a frozen pydantic model, like a stage. It cuts itself into slices wi
 slice on its own, in any process: a slice is all that `read` needs to know.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from mmsynth.sample import Sample
+from mmsynth.sources.files import InputFile
 
 T = TypeVar("T")
 
@@ -58,6 +59,10 @@ class Source(BaseModel):
         """Arrays that the samples bring with them: the files `00000_<name>.npy`, beside those of the stages."""
         return ()
 
+    def made_by(self) -> Mapping[str, tuple[str, ...]]:
+        """Of the scores and arrays that the samples bring with them, the models that gave them: see ShardStats."""
+        return {}
+
     def describe_in(self, folder: Path) -> None:
         """Write what there is to tell about this source into files that lie beside run.json; most write none."""
 
@@ -72,6 +77,13 @@ class Source(BaseModel):
         `Image.from_file(path)`, so that they are read in parallel.
         """
         raise NotImplementedError(f"{type(self).__name__} must define read()")
+
+    def files(self, payload: Any) -> Iterable[InputFile]:
+        """The files that `read` reads for a slice, as they are now: by them a run sees that its input has changed.
+
+        Looks at sizes and times, and reads no images. None where the source reads no files.
+        """
+        return ()
 
     def keys(self, one: Slice) -> Iterator[str]:
         """The keys of what `read` gives for a slice, in order. Write it where that is cheaper than reading."""

@@ -12,12 +12,14 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from mmsynth.blocks import all_made_by
 from mmsynth.errors import RecipeError, SourceError
 from mmsynth.keys import short_digest
 from mmsynth.sample import Sample
 from mmsynth.seeds import seed_for
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.captions import note
+from mmsynth.sources.files import InputFile
 from mmsynth.sources.specs import SourceField, as_source
 from mmsynth.sources.unique import UniqueKeys
 from mmsynth.validation import build, mapping
@@ -50,6 +52,9 @@ class _Combined(Source):
 
     def array_names(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for part in self.parts() for name in part.array_names()))
+
+    def made_by(self) -> Mapping[str, tuple[str, ...]]:
+        return all_made_by(part.made_by() for part in self.parts())
 
     def describe_in(self, folder: Path) -> None:
         """Each part's own files, its number before their names."""
@@ -101,6 +106,9 @@ class Concat(_Combined):
         renamed = dict(one.payload["renamed"])
         for i, key in enumerate(self.sources[one.payload["part"]].keys(Slice(one.payload["payload"], one.size))):
             yield renamed.get(i, key)
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        yield from self.sources[payload["part"]].files(payload["payload"])
 
 
 class Weighted(BaseModel):
@@ -167,6 +175,10 @@ class Mix(_Combined):
         for i, part in enumerate(one.payload["order"]):
             key = next(naming[part])
             yield renamed.get(i, key)
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        for part, piece, *_ in payload["pieces"]:
+            yield from self.sources[part].source.files(piece)
 
     def _draws(self, grain: int) -> Iterator["_Drawn"]:
         """Every sample in its turn."""

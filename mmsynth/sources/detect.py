@@ -10,6 +10,7 @@ from mmsynth.errors import SourceError
 from mmsynth.frames import VIDEO_EXTENSIONS
 from mmsynth.io.locations import is_remote, is_web, local
 from mmsynth.io.remote_files import files_below, path_at
+from mmsynth.layout import RUN, STATS_ENDING
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.captions import load_json
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
@@ -111,6 +112,8 @@ def _folder(path: str, there: Path) -> str:
     below = Counter(_extensions(there))
     if any(below[extension] for extension in IMAGE_EXTENSIONS):
         return "folder"
+    if RUN in names and any(name.endswith(STATS_ENDING) for name in names):
+        raise SourceError(f"{path} is a run that kept no sample: mmsynth info {path} tells why")
     if any(name.rpartition(".")[2] in TABLE_EXTENSIONS for name in names):
         return "table"
     if any(below[extension] for extension in VIDEO_EXTENSIONS):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mmsynth.blocks import stats_in
+from mmsynth.blocks import all_made_by, stats_in
 from mmsynth.errors import SourceError
 from mmsynth.io.locations import is_remote, is_web
 from mmsynth.io.remote_files import unreachable
@@ -30,6 +30,7 @@ class _Shard:
     files: tuple[tuple[str, str], ...]
     scores: tuple[str, ...]
     arrays: tuple[str, ...]
+    made_by: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def scores_of(tars: Sequence[str]) -> tuple[str, ...]:
@@ -40,6 +41,11 @@ def scores_of(tars: Sequence[str]) -> tuple[str, ...]:
 def arrays_of(tars: Sequence[str]) -> tuple[str, ...]:
     """Arrays of which every one of these tars has the same kind, or none. Raises SourceError."""
     return alike(_kinds(shard) for shard in _looked_at(tars))
+
+
+def made_by_of(tars: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The models that gave these scores and arrays."""
+    return all_made_by(dict(shard.made_by) for shard in _looked_at(tars))
 
 
 def arrays_beside(tar: str, names: Sequence[str]) -> ShardArrays | None:
@@ -81,7 +87,8 @@ def _shard_of(tar: str) -> _Shard | None:
     stats = stats_in(text)
     if stats is None:
         return None
-    return _Shard(_folder(tar), number, tuple(stats.sha256.items()), stats.scores, stats.written_arrays())
+    made_by = tuple(stats.made_by.items())
+    return _Shard(_folder(tar), number, tuple(stats.sha256.items()), stats.scores, stats.written_arrays(), made_by)
 
 
 @lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from mmsynth.errors import SourceError
 from mmsynth.frames import MOST_FRAMES, VIDEO_EXTENSIONS
 from mmsynth.image import Image
 from mmsynth.io.locations import is_remote
-from mmsynth.io.remote_files import files_below, path_at
+from mmsynth.io.remote_files import files_below, infos_below, path_at
 from mmsynth.keys import safe_key
 from mmsynth.sample import Sample, is_picture_name
 from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
@@ -29,6 +30,7 @@ from mmsynth.sources.captions import (
     source_record,
     with_originals,
 )
+from mmsynth.sources.files import InputFile, input_file, remote_file
 from mmsynth.sources.frames import framed
 from mmsynth.sources.unique import UniqueKeys
 
@@ -82,6 +84,7 @@ class Folder(Source):
         return sum(1 for _ in self._inputs())
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
+        _remote_infos.cache_clear()
         keys = UniqueKeys()
         for items in in_groups(self._inputs(), samples_per_slice):
             for position, other in keys.claim([item["key"] for item in items]).items():
@@ -102,6 +105,18 @@ class Folder(Source):
 
     def keys(self, one: Slice) -> Iterator[str]:
         return (item["key"] for item in one.payload)
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        root = str(self._root())
+        infos = _remote_infos(root, self.recursive) if is_remote(root) else None
+        for item in payload:
+            if "reason" in item:
+                continue
+            for path in (item["path"], *(item[name] for name in _SIDECARS if name in item), *_pictures(item).values()):
+                if infos is None:
+                    yield input_file(f"{root}/{path}")
+                else:
+                    yield remote_file(f"{root.rstrip('/')}/{path}", infos.get(path, {}))
 
     def _detail(self, item: dict[str, Any]) -> str:
         if item["reason"] != "not_an_image_file":
@@ -212,6 +227,17 @@ def _remote_files(root: Path, recursive: bool) -> Iterator[_File]:
         names = path.split("/")
         if not any(name.startswith(".") for name in names) and names[-1].lower() not in _CLUTTER:
             yield _File(path)
+
+
+@lru_cache(maxsize=4)
+def _remote_infos(root: str, recursive: bool) -> dict[str, dict[str, Any]]:
+    """What one listing tells of every file, for all slices of a run."""
+    return infos_below(root, depth=None if recursive else 1)
+
+
+def _pictures(item: dict[str, Any]) -> dict[str, str]:
+    found: dict[str, str] = item.get("pictures", {})
+    return found
 
 
 def _why_not_a_file(entry: "os.DirEntry[str]") -> tuple[str, str]:

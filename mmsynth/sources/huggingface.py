@@ -1,7 +1,8 @@
 """The huggingface source: a dataset that the `datasets` library loads, from a local folder or the hub."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field, field_validator
@@ -12,6 +13,7 @@ from mmsynth.io.locations import local
 from mmsynth.io.retry import one_line
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.files import InputFile, files_in
 from mmsynth.sources.frames import framed
 from mmsynth.sources.rows import Columns, RowReader, check_columns, pictures_by_name, row_key
 from mmsynth.sources.unique import UniqueKeys
@@ -58,6 +60,7 @@ class HuggingFace(Source):
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         dataset = self._dataset()
+        _files_in.cache_clear()
         keys = UniqueKeys()
         for start in range(0, len(dataset), samples_per_slice):
             stop = min(start + samples_per_slice, len(dataset))
@@ -87,6 +90,10 @@ class HuggingFace(Source):
         if self.key:
             return super().keys(one)
         return (row_key({}, self._columns, index) for index in range(one.payload["start"], one.payload["stop"]))
+
+    def files(self, payload: Any) -> Iterable[InputFile]:
+        """Of a local folder all, looked at once; a dataset on the hub is what its files' folder in the cache says."""
+        return _files(self._dataset(), self.path)
 
     @property
     def _columns(self) -> Columns:
@@ -120,6 +127,20 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
         hint = "" if folder.exists() else " (check the name, the network and HF_TOKEN, or use a local folder)"
         raise SourceError(f"the dataset {path} (split '{split}') {what}: {one_line(error)}{hint}") from error
     return dataset.with_format("arrow")
+
+
+def _files(dataset: Any, path: str) -> tuple[InputFile, ...]:
+    folder = local(path)
+    if folder.exists():
+        return _files_in(folder)
+    # .../version/revision/file.arrow
+    return tuple(InputFile(path, 0, Path(file["filename"]).parent.name) for file in dataset.cache_files)
+
+
+@lru_cache(maxsize=4)
+def _files_in(folder: Path) -> tuple[InputFile, ...]:
+    """Looked at once for all slices of a run."""
+    return tuple(files_in(folder))
 
 
 def _from_disk(saved: Any, path: str, split: str) -> Any:

@@ -48,6 +48,12 @@ def read_lines(path: Path, span: Span) -> Iterator[bytes]:
             position += len(line)
 
 
+def first_line(path: Path) -> int:
+    """How many bytes the first line has."""
+    with path.open("rb") as file:
+        return len(file.readline())
+
+
 def is_blank(line: bytes) -> bool:
     return not line.removeprefix(codecs.BOM_UTF8).strip()
 

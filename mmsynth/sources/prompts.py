@@ -12,6 +12,7 @@ from mmsynth.keys import safe_key
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.captions import caption_of, note_key, source_record
+from mmsynth.sources.files import InputFile, input_file
 from mmsynth.sources.lines import check_text, cut_lines, read_lines
 from mmsynth.sources.rows import Broken, RepairedRow, Row, json_value, key_text
 from mmsynth.sources.tables import json_row
@@ -81,6 +82,10 @@ class Prompts(Source):
             about = {"path": self._path.name, "index": first + i}
             row = json_row(line) if self._is_jsonl else {"prompt": line}
             yield _sample(row, renamed.get(i) or _key(row, first + i), about)
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        if self.texts is None:
+            yield input_file(self._path, *payload["span"])
 
     @property
     def _path(self) -> Path:

@@ -3,7 +3,7 @@
 import base64
 import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -17,6 +17,8 @@ from mmsynth.sources.base import Unreadable
 from mmsynth.sources.captions import captions_of, note, note_key, printable, source_record, with_originals
 
 Row = Mapping[str, Any]
+#: what is longer is an image itself, as base64
+_LONGEST_PATH = 4096
 _URL = ("http://", "https://", "s3://", "gs://", "ftp://", "//")
 
 
@@ -191,6 +193,15 @@ def _image(cell: object, folder: Path) -> Image | tuple[str, str]:
         return Image.from_file(path) if path.is_file() else ("image_missing", f"no such file: {printable(cell)[:200]}")
     except (OSError, ValueError) as error:  # a NUL in it, or a name longer than any file's
         return "image_missing", str(error)[:200]
+
+
+def paths_in(cells: Iterable[object], folder: Path) -> Iterator[Path]:
+    """The files that cells name as images, whether they are there or not."""
+    for cell in cells:
+        for one in cell if isinstance(cell, list | tuple) else [cell]:
+            name = one.get("path") if isinstance(one, Mapping) and one.get("bytes") is None else one
+            if isinstance(name, str) and 0 < len(name) <= _LONGEST_PATH and not is_url(name):
+                yield folder / name.strip()
 
 
 def _image_name(cell: object, folder: Path) -> str | None:

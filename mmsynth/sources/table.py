@@ -14,13 +14,28 @@ from mmsynth.io.locations import is_remote
 from mmsynth.io.remote_files import path_at, urls_matching
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.files import InputFile, input_file
 from mmsynth.sources.frames import framed
-from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, pictures_by_name, row_key
+from mmsynth.sources.lines import first_line
+from mmsynth.sources.rows import (
+    Broken,
+    Columns,
+    Row,
+    RowReader,
+    check_columns,
+    is_url,
+    paths_in,
+    pictures_by_name,
+    row_key,
+)
 from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
 from mmsynth.sources.unique import UniqueKeys
 
 _ROWS_TO_LOOK_AT = 100
 _TEXT_COLUMNS = {"text", "alt", "alt_text", "prompt", "captions"}
+#: read by the byte: their rows are the bytes from one place to another
+_WITH_HEADER = (".csv", ".tsv")
+_PLAIN_TEXT = (*_WITH_HEADER, ".jsonl", ".ndjson")
 _URL_COLUMNS = ("url", "image_url", "img_url", "image_link")
 
 
@@ -127,6 +142,26 @@ class Table(Source):
             start, stop = one.payload["span"]
             rows = open_table(path_at(one.payload["table"])).rows((start, stop), only=[self.key])
         return (renamed.get(i) or row_key(row, self._columns, index + i) for i, row in enumerate(rows))
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        """The rows, the header above them, and the images that they name."""
+        path = path_at(payload["table"])
+        if "broken" in payload or path.suffix.lower() not in _PLAIN_TEXT:
+            yield input_file(path)
+        else:
+            start, stop = payload["span"]
+            if path.suffix.lower() in _WITH_HEADER:
+                yield input_file(path, 0, first_line(path))
+            yield input_file(path, start, stop)
+        if "broken" in payload or is_remote(str(path)):
+            return
+        table = open_table(path)
+        columns = table.with_paths([self.image, *self.images.values()])
+        if columns:
+            start, stop = payload["span"]
+            for row in table.rows((start, stop), only=columns):
+                if not isinstance(row, Broken):
+                    yield from map(input_file, paths_in((row.get(name) for name in columns), path.parent))
 
     @property
     def _columns(self) -> Columns:

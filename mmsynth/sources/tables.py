@@ -34,6 +34,9 @@ class TableFile(Protocol):
     def rows(self, span: Span, only: Sequence[str] | None = None) -> Iterator[Row | Broken]:
         """The rows of a part; with `only`, other columns may be left out."""
 
+    def with_paths(self, columns: Sequence[str]) -> list[str]:
+        """Those of `columns` that may name files, and hold no images themselves."""
+
 
 @dataclass(frozen=True)
 class JsonLines:
@@ -57,6 +60,9 @@ class JsonLines:
     def rows(self, span: Span, only: Sequence[str] | None = None) -> Iterator[Row | Broken]:
         for line in read_lines(self.path, span):
             yield json_row(line)
+
+    def with_paths(self, columns: Sequence[str]) -> list[str]:
+        return list(columns)
 
 
 def json_row(line: bytes) -> Row | Broken:
@@ -116,6 +122,10 @@ class Parquet:
                 yield from (Broken(detail) for _ in range(end - position))
                 position = end
 
+    def with_paths(self, columns: Sequence[str]) -> list[str]:
+        schema = self._file.schema_arrow
+        return [name for name in columns if name in schema.names and _is_text(schema.field(name).type)]
+
     def _groups(self, span: Span) -> Iterator[tuple[int, int, int]]:
         """Row groups that the span touches, with the rows in each that belong to it: first and last + 1."""
         start, stop = span
@@ -140,6 +150,14 @@ class Parquet:
             begin = end
             if begin >= last:
                 return
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_text(kind.value_type)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 _KINDS: dict[str, type[CsvTable] | type[JsonLines] | type[Parquet]] = {

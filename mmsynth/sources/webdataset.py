@@ -1,7 +1,7 @@
 """The webdataset source: samples in tars, such as img2dataset's, open_clip's and our own."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from mmsynth.layout import SIZES
 from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Slice, Source, Unreadable
-from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, scores_of
+from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, made_by_of, scores_of
+from mmsynth.sources.files import InputFile, input_file
 from mmsynth.sources.frames import framed
 from mmsynth.sources.members import Group, grouped, sample_of
 from mmsynth.sources.tars import expand, is_plain_file, opened
@@ -81,6 +82,9 @@ class WebDataset(Source):
     def array_names(self) -> tuple[str, ...]:
         return arrays_of(self._tars())
 
+    def made_by(self) -> Mapping[str, tuple[str, ...]]:
+        return made_by_of(self._tars())
+
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         keys = UniqueKeys()
         for location in self._tars():
@@ -115,6 +119,9 @@ class WebDataset(Source):
             members = tar.scan(file, one.payload["start"], one.payload["stop"])
             for position, group in enumerate(grouped(members, shown(location))):
                 yield renamed.get(position, group.key)
+
+    def files(self, payload: Any) -> Iterator[InputFile]:
+        yield input_file(payload["tar"], payload.get("start", 0), payload.get("stop"))
 
     @property
     def _patterns(self) -> tuple[str, ...]:

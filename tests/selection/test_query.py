@@ -1,6 +1,9 @@
 """query: any SELECT over a run's rows, and nothing else."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +84,38 @@ def test_what_is_no_select_is_refused(pairs: Path, sql: str) -> None:
 def test_an_unknown_name_gets_the_names_there_are(pairs: Path, sql: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         Rows([pairs]).query(sql)
+
+
+def test_values_are_whole_and_a_wide_answer_is_records(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "word " * 60 + "end"
+    assert run(["query", str(pairs), f"select key, '{text}' as said from samples limit 2"]) == 0
+    printed = capsys.readouterr().out
+    assert f"said  {text}\n" in printed
+    assert printed.count("-- ") == 2
+
+
+def test_decimals_are_numbers_and_no_column_is_lost(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", str(pairs), "select 100.0 * 3 as a, [0.5] as a, 1 as a_1", "--format", "json"]) == 0
+    assert capsys.readouterr().out == '{"a": 300.0, "a_2": [0.5], "a_1": 1}\n'
+
+
+def test_text_in_double_quotes_is_told(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["query", str(pairs), 'select * from samples where key = "3"']) == 2
+    assert "there is no column \"3\" (double quotes name a column; text is written '3')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stdout", ["", ">/dev/full", ">&-", "| true"])
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_selection_is_written_whatever_stdout_is(pairs: Path, stdout: str, encoding: str, tmp_path: Path) -> None:
+    command = f"set -o pipefail; {sys.executable} -m mmsynth select {pairs} {tmp_path}/out --sample 3 {stdout}"
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Rows([tmp_path / "out"]).query("select count(*) from samples").fetchone() == (3,)
+
+
+def test_an_answer_that_cannot_be_printed_whole_is_an_error(pairs: Path) -> None:
+    command = f"{sys.executable} -m mmsynth query {pairs} 'select key from samples' --format json >/dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, check=False, text=True)
+    assert done.returncode == 6
+    assert done.stderr.startswith("error: the answer cannot be printed")
