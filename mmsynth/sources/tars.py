@@ -61,6 +61,17 @@ def _expand_remote(url: str) -> list[str]:
     return [found for found in urls_in(url) if found.endswith(TAR_ENDINGS)]
 
 
+def folder_of(location: str) -> str:
+    """The folder or URL that a tar lies in."""
+    return location.rpartition("/")[0] if is_remote(location) else str(Path(location).parent)
+
+
+def stem_of(location: str) -> str:
+    """A tar's name without its ending."""
+    name = location.partition("?")[0].rpartition("/")[2] if is_remote(location) else Path(location).name
+    return re.sub(r"\.(tar|tar\.gz|tgz)$", "", name, flags=re.IGNORECASE)
+
+
 def is_plain_file(location: str) -> bool:
     """Whether parts of it can be read: a local tar that is not compressed."""
     if is_remote(location):

@@ -21,6 +21,7 @@ from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, scores_of
 from mmsynth.sources.frames import framed
 from mmsynth.sources.members import Group, grouped, sample_of
+from mmsynth.sources.streams import Streams
 from mmsynth.sources.tars import expand, is_plain_file, opened
 from mmsynth.sources.unique import UniqueKeys
 
@@ -100,7 +101,7 @@ class WebDataset(Source):
         location = payload["tar"]
         name = shown(location)
         beside = arrays_beside(location, self.array_names())
-        for group, key in _keyed(payload):
+        for group, key in self._keyed(payload):
             read = sample_of(group, key, name)
             if beside is not None and isinstance(read, Sample):
                 read = replace(read, arrays=beside.at(group.start, group.name))
@@ -116,24 +117,24 @@ class WebDataset(Source):
             for position, group in enumerate(grouped(members, shown(location))):
                 yield renamed.get(position, group.key)
 
+    def _keyed(self, payload: dict[str, Any]) -> Iterator[tuple[Group, str]]:
+        """What a slice holds, with keys that are unique."""
+        if "start" in payload:
+            renamed = dict(payload["renamed"])
+            for position, group in enumerate(_part(payload["tar"], payload["start"], payload["stop"])):
+                yield group, renamed.get(position, group.key)
+        else:
+            keys, streams = UniqueKeys(), Streams(self._tars())
+            for group in _whole(payload["tar"]):
+                key = streams.key(payload["tar"], group.key)
+                yield group, keys.claim([key]).get(0, key)
+
     @property
     def _patterns(self) -> tuple[str, ...]:
         return (self.path,) if isinstance(self.path, str) else self.path
 
     def _tars(self) -> list[str]:
         return list(expand(self._patterns))
-
-
-def _keyed(payload: dict[str, Any]) -> Iterator[tuple[Group, str]]:
-    """What a slice holds, with keys that are unique."""
-    if "start" in payload:
-        renamed = dict(payload["renamed"])
-        for position, group in enumerate(_part(payload["tar"], payload["start"], payload["stop"])):
-            yield group, renamed.get(position, group.key)
-    else:
-        keys = UniqueKeys()
-        for group in _whole(payload["tar"]):
-            yield group, keys.claim([group.key]).get(0, group.key)
 
 
 def _sizes(folder: Path) -> dict[str, int]:

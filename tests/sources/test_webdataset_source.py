@@ -361,3 +361,27 @@ def test_the_count_comes_from_sizes_json(tmp_path: Path) -> None:
     assert source.count() is None
     (tmp_path / "sizes.json").write_text('{"a.tar": 2}')
     assert source.count() == 2
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://keys-of-streams/"])
+def test_keys_are_unique_where_tars_are_streamed(tmp_path: Path, scheme: str) -> None:
+    paths = []
+    for name in ("a.tar.gz", "b.tar.gz"):
+        local = write_gzipped(tmp_path / name, pairs("000", "001"))
+        if scheme:
+            fsspec.filesystem("memory").pipe(f"/keys-of-streams/{name}", local.read_bytes())
+        paths.append(f"{scheme}{name}" if scheme else str(local))
+    keys = [sample.key for sample in samples(read(*paths))]
+    assert len(set(keys)) == 4
+    assert all(source_of(sample)["original_key"] in {"000", "001"} for sample in samples(read(*paths)))
+
+
+def test_keys_that_begin_with_their_tars_name_stay(tmp_path: Path) -> None:
+    paths = [write_gzipped(tmp_path / f"0000{i}.tar.gz", pairs(f"0000{i}0007")) for i in range(2)]
+    assert [sample.key for sample in samples(read(*paths))] == ["000000007", "000010007"]
+
+
+def write_gzipped(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    path.write_bytes(gzip.compress(write_tar(path.with_suffix(".plain"), members).read_bytes()))
+    path.with_suffix(".plain").unlink()
+    return path
