@@ -21,8 +21,8 @@ from mmsynth.keys import safe_key
 from mmsynth.sample import Sample, is_picture_name
 from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
 from mmsynth.sources.captions import (
-    caption_in,
-    caption_of,
+    captions_in,
+    captions_of,
     note,
     printable,
     read_json,
@@ -250,16 +250,16 @@ def _sample(root: Path, item: dict[str, Any]) -> Sample:
 
 def _sidecar_caption(root: Path, item: dict[str, Any], about: dict[str, Any], repaired: list[str]) -> Iterable[str]:
     """The caption in the `.txt` beside the image, else in its `.json`, whose fields go into `about["json"]`."""
-    caption = None
+    captions: list[str] = []
     if "txt" in item:
-        caption = caption_of(_sidecar_bytes(root / item["txt"], repaired), repaired)
+        captions = captions_of(_sidecar_bytes(root / item["txt"], repaired), repaired)
     if "json" in item:
         data = _sidecar_bytes(root / item["json"], repaired)
         fields = read_json(data, about, repaired) if data is not None else None
         if fields is not None:
             about["json"] = fields
-            caption = caption or caption_in(fields, repaired)
-    return [caption] if caption else []
+            captions = captions or captions_in(fields, repaired)
+    return captions
 
 
 def _sidecar_bytes(path: Path, repaired: list[str]) -> bytes | None:
