@@ -4,13 +4,15 @@ A source is a frozen pydantic model, like a stage. It cuts itself into slices wi
 slice on its own, in any process: a slice is all that `read` needs to know.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from mmsynth.io.files import write_json
+from mmsynth.layout import NOT_READ
 from mmsynth.sample import Sample
 
 T = TypeVar("T")
@@ -58,8 +60,14 @@ class Source(BaseModel):
         """Arrays that the samples bring with them: the files `00000_<name>.npy`, beside those of the stages."""
         return ()
 
+    def not_read(self) -> Mapping[str, int]:
+        """What lies where this source reads and is no input of it: kind → how many files, for the report."""
+        return {}
+
     def describe_in(self, folder: Path) -> None:
-        """Write what there is to tell about this source into files that lie beside run.json; most write none."""
+        """Write what there is to tell about this source into files that lie beside run.json: what it did not read."""
+        if others := self.not_read():
+            write_json(folder / NOT_READ, dict(others))
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         """Cut into slices, lazily and always in the same way. Reads no images."""

@@ -11,6 +11,7 @@ from mmsynth.frames import VIDEO_EXTENSIONS
 from mmsynth.io.locations import is_remote, is_web, local
 from mmsynth.io.remote_files import files_below, path_at
 from mmsynth.secrets import without_secrets
+from mmsynth.sources.beside import is_run
 from mmsynth.sources.captions import load_json
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
 from mmsynth.sources.lines import cut_lines, read_lines
@@ -37,7 +38,7 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
 
 def _remote(url: str) -> tuple[str, dict[str, Any]]:
     bare = url.partition("?")[0]
-    if bare.endswith(TAR_ENDINGS):
+    if bare.lower().endswith(TAR_ENDINGS):
         return "webdataset", {"path": url}
     extension = bare.rpartition(".")[2].lower()
     if extension == "txt":
@@ -123,7 +124,7 @@ def _extensions(there: Path) -> list[str]:
     """Of the first files below, without hidden ones."""
     found: list[str] = []
     for folder, folders, files in os.walk(there):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_run(Path(folder, name)))
         found.extend(Path(folder, name).suffix.lower().removeprefix(".") for name in files if not name.startswith("."))
         if len(found) >= _FILES_TO_LOOK_AT:
             break

@@ -5,7 +5,7 @@ Knows files and their names. Does not open an image: bytes are read on demand, i
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from mmsynth.image import Image
 from mmsynth.io.locations import is_remote
 from mmsynth.io.remote_files import files_below, path_at
 from mmsynth.keys import safe_key
+from mmsynth.layout import RUN
 from mmsynth.sample import Sample, is_picture_name
 from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
+from mmsynth.sources.beside import A_RUN, CLUTTER, is_run, others_below
 from mmsynth.sources.captions import (
     captions_in,
     captions_of,
@@ -35,15 +37,13 @@ from mmsynth.sources.unique import UniqueKeys
 IMAGE_EXTENSIONS = ("avif", "bmp", "gif", "jfif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 _SIDECARS = ("txt", "json")
 _SET_FRAMES = "videos are read with frames: the number of frames of each"
-#: what operating systems leave in folders; files and folders whose names start with a dot are left out too
-_CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 
 
 class Folder(Source):
     """Image files of a folder, in the order of their paths; captions from `x.txt` or `x.json` beside `x.jpg`.
 
     The key is the path in the folder without its extension, `sub/cat.jpg` → `sub_cat`. A file that is no image and
-    no caption of one gets a `failed` row; hidden files and folders are left out.
+    no caption of one gets a `failed` row; hidden files and folders are left out, and folders that mmsynth writes to.
 
     `cat.before.jpg` beside `cat.jpg` is no sample of its own but the picture `before` of that one. It is an image of
     its own where there is no `cat.jpg`, where it has a caption of its own (`cat.before.txt`), and where the name could
@@ -80,6 +80,14 @@ class Folder(Source):
 
     def count(self) -> int | None:
         return sum(1 for _ in self._inputs())
+
+    def not_read(self) -> Mapping[str, int]:
+        """Runs of mmsynth below, and what lies in sub-folders that are not read. Every other file has a row."""
+        if is_remote(self.path):
+            return {}
+        root = self._root()
+        others = others_below(root, (str(root / file.path) for file in _files(root, self.recursive)))
+        return {kind: number for kind, number in others.items() if kind == A_RUN or not self.recursive}
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         keys = UniqueKeys()
@@ -196,11 +204,11 @@ def _files(root: Path, recursive: bool) -> Iterator[_File]:
             yield _File(folder or ".", ("folder_unreadable", error.strerror or str(error)))
             continue
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+            if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
                 continue
             path = f"{folder}/{entry.name}" if folder else entry.name
             if entry.is_dir():
-                if recursive:
+                if recursive and not is_run(Path(entry.path)):
                     (linked if entry.is_symlink() else folders).append(path)
             else:
                 yield _File(path, None if entry.is_file() else _why_not_a_file(entry))
@@ -208,9 +216,17 @@ def _files(root: Path, recursive: bool) -> Iterator[_File]:
 
 def _remote_files(root: Path, recursive: bool) -> Iterator[_File]:
     """The same of a folder at a URL, in one listing."""
-    for path in files_below(str(root), depth=None if recursive else 1):
+    paths = files_below(str(root), depth=None if recursive else 1)
+    runs = tuple(
+        f"{path.rpartition('/')[0]}/" for path in paths if path.endswith(f"/{RUN}") and is_run((root / path).parent)
+    )
+    for path in paths:
         names = path.split("/")
-        if not any(name.startswith(".") for name in names) and names[-1].lower() not in _CLUTTER:
+        if (
+            not path.startswith(runs)
+            and not any(name.startswith(".") for name in names)
+            and names[-1].lower() not in CLUTTER
+        ):
             yield _File(path)
 
 

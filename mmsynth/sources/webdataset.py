@@ -1,7 +1,8 @@
 """The webdataset source: samples in tars, such as img2dataset's, open_clip's and our own."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,13 +13,14 @@ from pydantic import Field
 from mmsynth.errors import SampleError, SourceError
 from mmsynth.frames import MOST_FRAMES
 from mmsynth.io import tar
-from mmsynth.io.locations import filesystem, is_remote, shown
+from mmsynth.io.locations import filesystem, is_remote, local, shown
 from mmsynth.io.remote_files import is_at
 from mmsynth.io.retry import one_line
 from mmsynth.layout import SIZES
 from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
 from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
+from mmsynth.sources.beside import others_below
 from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, scores_of
 from mmsynth.sources.frames import framed
 from mmsynth.sources.members import Group, grouped, sample_of
@@ -83,6 +85,12 @@ class WebDataset(Source):
 
     def array_names(self) -> tuple[str, ...]:
         return arrays_of(self._tars())
+
+    def not_read(self) -> Mapping[str, int]:
+        tars = self._tars()
+        folders = [one for one in self._patterns if (one.endswith("/") if is_remote(one) else local(one).is_dir())]
+        others = (others_below(one if is_remote(one) else local(one), tars, companions=True) for one in folders)
+        return sum(others, Counter[str]())
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         keys = UniqueKeys()
