@@ -14,6 +14,7 @@ from mmsynth.secrets import without_secrets
 from mmsynth.sources.beside import is_run
 from mmsynth.sources.captions import load_json
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
+from mmsynth.sources.foreign import is_captions_txt, json_hint
 from mmsynth.sources.lines import cut_lines, read_lines
 from mmsynth.sources.tables import TABLE_EXTENSIONS
 from mmsynth.sources.tars import TAR_ENDINGS
@@ -80,7 +81,13 @@ def _file(path: str, there: Path) -> str:
     if there.name.lower().endswith(TAR_ENDINGS):
         return "webdataset"
     if extension == "txt":
-        return "prompts"
+        return "table" if there.is_file() and is_captions_txt(there) else "prompts"
+    if extension == "json" and there.is_file():
+        raise SourceError(json_hint(path, there))
+    if extension in {"gz", "bz2", "xz", "zst"}:
+        raise SourceError(
+            f"{path} is compressed, and only tars are read so (.tar.gz, .tgz): unpack it, and give what is in it"
+        )
     if extension in {"jsonl", "ndjson"} and there.is_file() and _holds_prompts(there):
         return "prompts"
     if extension in TABLE_EXTENSIONS:

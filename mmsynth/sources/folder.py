@@ -39,8 +39,8 @@ _SET_FRAMES = "videos are read with frames: the number of frames of each"
 class Folder(Source):
     """Image files of a folder, in the order of their paths; captions from `x.txt` or `x.json` beside `x.jpg`.
 
-    `x.caption` and `x.jpg.txt` are as good as `x.txt`. A `metadata.jsonl` or `metadata.csv` with a column `file_name`, as Hugging Face's
-    ImageFolder has it, gives the images beside it the captions in its `caption` or `text`.
+    `x.caption` and `x.jpg.txt` are as good as `x.txt`. A `metadata.jsonl` or `metadata.csv` with a column `file_name`,
+    as Hugging Face's ImageFolder has it, gives the images beside it the captions in its `caption` or `text`.
 
     The key is the path in the folder without its extension, `sub/cat.jpg` → `sub_cat`. A file that is no image and
     no caption of one gets a `failed` row; hidden files and folders are left out, and folders that mmsynth writes to.

@@ -16,8 +16,9 @@ from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
 from mmsynth.sources.beside import others_below
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
+from mmsynth.sources.foreign import is_url
 from mmsynth.sources.frames import framed
-from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, is_url, pictures_by_name, row_key
+from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, pictures_by_name, row_key
 from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
 from mmsynth.sources.unique import UniqueKeys
 
