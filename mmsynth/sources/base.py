@@ -29,12 +29,17 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An input that could not become a sample: it gets a `failed` row with this reason."""
+    """An input that could not become a sample: it gets a `failed` row with this reason.
+
+    What only lies among the inputs, such as a file that is no image in a folder of images, is no input: its row is a
+    `dropped` one, and nothing has failed.
+    """
 
     key: str
     reason: str
     detail: str = ""
     source: str = ""
+    is_input: bool = True
 
 
 class Source(BaseModel):

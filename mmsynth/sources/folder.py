@@ -33,6 +33,8 @@ from mmsynth.sources.tables import TABLE_EXTENSIONS
 from mmsynth.sources.unique import UniqueKeys
 
 IMAGE_EXTENSIONS = ("avif", "bmp", "gif", "jfif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
+#: why a file has a row and is no input
+_NO_INPUTS = frozenset({"not_an_image_file", "caption_without_image"})
 _SET_FRAMES = "videos are read with frames: the number of frames of each"
 
 
@@ -43,7 +45,7 @@ class Folder(Source):
     as Hugging Face's ImageFolder has it, gives the images beside it the captions in its `caption` or `text`.
 
     The key is the path in the folder without its extension, `sub/cat.jpg` → `sub_cat`. A file that is no image and
-    no caption of one gets a `failed` row; hidden files and folders are left out, and folders that mmsynth writes to.
+    no caption of one gets a `dropped` row; hidden files and folders are left out, and folders that mmsynth writes to.
 
     `cat.before.jpg` beside `cat.jpg` is no sample of its own but the picture `before` of that one. It is an image of
     its own where there is no `cat.jpg`, where it has a caption of its own (`cat.before.txt`), and where the name could
@@ -104,7 +106,8 @@ class Folder(Source):
         for item in payload:
             if "reason" in item:
                 where = printable(item["path"])
-                yield Unreadable(item["key"], item["reason"], self._detail(item), where)
+                is_input = item["reason"] not in _NO_INPUTS
+                yield Unreadable(item["key"], item["reason"], self._detail(item), where, is_input)
             else:
                 yield _sample(root, item)
 
