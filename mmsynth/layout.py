@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable
 
 RUN, SIZES, INDEX = "run.json", "sizes.json", "index.json"
+#: of the source's folder, what was not read, by kind; where there is any
+NOT_READ = "not_read.json"
 #: what the name of a shard's stats ends in; the file commits the shard
 STATS_ENDING = "_stats.json"
 #: before a score's name, in the name of its column

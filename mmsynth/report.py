@@ -1,5 +1,6 @@
 """Report: what a run, finished or not, holds: inputs, kept, dropped and failed by reason, speed, score quantiles."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from mmsynth.blocks import ShardStats
-from mmsynth.io.storage import LocalStorage
-from mmsynth.layout import score_in, table_name
+from mmsynth.io.storage import LocalStorage, text_of
+from mmsynth.layout import NOT_READ, score_in, table_name
 from mmsynth.shards.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Report:
     is_finished: bool
     #: score name → {quantile: value} over every input that was scored, dropped ones too; none where nothing was done
     scores: dict[str, dict[float, float]] = field(default_factory=dict)
+    #: kind → files that lay where the source reads and were no inputs; known once the run is finished
+    not_read: dict[str, int] = field(default_factory=dict)
     #: of the run just made; None when only looking at a folder
     seconds: float | None = None
     #: inputs that an earlier run had done
@@ -77,6 +80,9 @@ class Report:
         if self.repaired:
             yield "repaired on the way in", f"{sum(self.repaired.values()):,}", ""
             yield from _by_reason(self.repaired)
+        if self.not_read:
+            yield "not read as inputs", f"{sum(self.not_read.values()):,}", "yellow"
+            yield from _by_reason(self.not_read)
         yield "shards", f"{self.shards:,}" + ("" if self.is_finished else " (unfinished)"), ""
         if self.already:
             yield "done by an earlier run", f"{self.already:,}", ""
@@ -106,10 +112,19 @@ def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0)
         repaired=_total(stats, "repaired"),
         shards=sum(one.kept > 0 for one in stats),
         is_finished=folder.is_finished,
+        not_read=_not_read(folder) if folder.is_finished else {},
         scores=_score_quantiles(folder) if already < inputs else {},
         seconds=seconds,
         already=already,
     )
+
+
+def _not_read(folder: RunFolder) -> dict[str, int]:
+    try:
+        found = json.loads(text_of(folder.storage, NOT_READ))
+    except (OSError, ValueError):  # nothing was left, or an older version wrote the run
+        return {}
+    return {str(kind): int(number) for kind, number in found.items()} if isinstance(found, dict) else {}
 
 
 def _total(stats: list[ShardStats], field_name: Literal["dropped", "failed", "repaired"]) -> dict[str, int]:

@@ -81,7 +81,8 @@ def test_a_folder_with_everything_wrong_in_it(folder: Path, tmp_path: Path) -> N
     found = {row["source"]: row for row in rows(tmp_path / "out")}
     assert report.inputs == len(found) == len(GOOD) + len(BAD) + 2
     for name, (_, reason) in BAD.items():
-        assert (found[name]["status"], found[name]["reason"]) == ("failed", reason), name
+        status = "dropped" if reason == "not_an_image_file" else "failed"
+        assert (found[name]["status"], found[name]["reason"]) == (status, reason), name
     assert found["bomb.png"]["reason"] == "image_too_large"
     written = members(tmp_path / "out")
     for name, data in GOOD.items():
@@ -148,5 +149,16 @@ def test_a_broken_tar_in_the_middle_costs_only_what_is_behind_the_break(tmp_path
 
 def test_a_stage_that_needs_an_image_fails_the_bad_ones_alone(folder: Path, tmp_path: Path) -> None:
     report = mm.read(folder).filter("image_size", min_side=2).write(tmp_path / "out")
-    assert report.dropped == {"short_side_below_min": 1}
+    assert report.dropped == {"short_side_below_min": 1, "not_an_image_file": 1}
     assert report.inputs == len(GOOD) + len(BAD) + 2
+
+
+def test_files_that_are_no_images_are_no_failures(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(photo(1))
+    for i in range(120):
+        (tmp_path / "in" / f"{i}.md").write_bytes(b"x")
+    pipeline = mm.read(tmp_path / "in").into(tmp_path / "out", max_failures=0.0)
+    report = pipeline.run()
+    assert (report.kept, report.failed, report.dropped) == (1, {}, {"not_an_image_file": 120})
+    assert len([one for one in pipeline if isinstance(one, mm.Dropped)]) == 120

@@ -4,6 +4,8 @@ Knows samples and the evaluation set. What counts as the same is in `mmsynth.nea
 """
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,6 +24,7 @@ from mmsynth.sources.specs import as_source
 from mmsynth.stage import Filter
 
 _SAMPLES_A_SLICE = 10_000
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +147,20 @@ def _load(evaluation: str | Mapping[str, Any], ngram: int, *, images: bool, text
 
 def _samples(evaluation: str | Mapping[str, Any]) -> Iterator[Sample]:
     source, path = _source(evaluation), _shown(evaluation)
+    passed: Counter[str] = Counter()
     for one in source.slices(_SAMPLES_A_SLICE):
         for sample in source.read(one.payload):
             if isinstance(sample, Unreadable):
+                if not sample.is_input:
+                    passed[sample.reason] += 1
+                    continue
                 raise SourceError(
                     f"the evaluation set {path} has an unreadable sample, '{sample.key}': "
                     f"{sample.reason} {sample.detail}".rstrip()
                 )
             yield sample
+    for reason, number in passed.items():
+        _log.warning("%d files in the evaluation set %s are no samples and were passed over: %s", number, path, reason)
 
 
 def _texts(sample: Sample) -> list[str]:

@@ -102,8 +102,8 @@ def results(recipe: Recipe, n: int | None = None) -> Generator[Result, None, Non
             if item.status == "failed":
                 yield Failed(item.reason, item.detail, item.sample or Sample(item.key))
             else:
-                assert item.sample is not None, "only what failed may have no sample"
-                yield Dropped(item.reason, item.sample) if item.status == "dropped" else item.sample
+                sample = item.sample or Sample(item.key)  # a file that is no input is dropped, and has none
+                yield Dropped(item.reason, sample) if item.status == "dropped" else sample
 
 
 def items(recipe: Recipe, n: int | None = None) -> Generator[Item, None, None]:

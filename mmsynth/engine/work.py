@@ -138,7 +138,8 @@ def _unscored(read: Sample | Unreadable, names: frozenset[str]) -> Sample | Unre
 def item_from(read: Sample | Unreadable, number: int, rewritten: frozenset[str] = frozenset()) -> Item:
     """The item of what a source gave as the block's input `number`, without the arrays that stages write anew."""
     if isinstance(read, Unreadable):
-        return Item(read.key, None, read.source, "failed", read.reason, read.detail, number=number)
+        status: Status = "failed" if read.is_input else "dropped"
+        return Item(read.key, None, read.source, status, read.reason, read.detail, number=number)
     if rewritten and read.arrays:
         read = replace(read, arrays={name: one for name, one in read.arrays.items() if name not in rewritten})
     origin = read.record.get("source", {})

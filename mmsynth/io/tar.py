@@ -48,7 +48,7 @@ class Member:
 def scan(file: io.BufferedIOBase, start: int = 0, stop: int | None = None) -> Iterator[tuple[Member, bytes | None]]:
     """The members of a file from `start` to `stop`, without their data.
 
-    Raises SampleError(`broken_tar`) where the tar breaks.
+    Raises SampleError(`broken_tar`) where the tar breaks, and (`bytes_after_end`) where more comes after its end.
     """
     length = file.seek(0, io.SEEK_END)
     position = start
@@ -56,6 +56,7 @@ def scan(file: io.BufferedIOBase, start: int = 0, stop: int | None = None) -> It
         file.seek(position)
         member = _next_member(file, position)
         if member is None:
+            _check_end(file, position + _BLOCK)
             return
         if member.data + member.size > length:
             yield member, b""
@@ -67,12 +68,14 @@ def scan(file: io.BufferedIOBase, start: int = 0, stop: int | None = None) -> It
 def read(stream: Stream, start: int = 0, stop: int | None = None) -> Iterator[tuple[Member, bytes | None]]:
     """The members from `start`, where `stream` is, to `stop`, with their data.
 
-    A member that is cut short comes with what there is of it, and then SampleError(`broken_tar`) is raised.
+    A member that is cut short comes with what there is of it, and then SampleError(`broken_tar`) is raised;
+    SampleError(`bytes_after_end`) where more comes after the tar's end.
     """
     position = start
     while stop is None or position < stop:
         member = _next_member(stream, position)
         if member is None:
+            _check_end(stream, position + _BLOCK)
             return
         if member.kind == "file":
             data = _read(stream, member.size)
@@ -116,6 +119,19 @@ def _next_member(stream: Stream, start: int) -> Member | None:
         payload = _read(stream, _padded(header.size))[: header.size]
         fields |= _extension_fields(header.type, payload)
         position += _padded(header.size)
+
+
+def _check_end(stream: Stream, position: int) -> None:
+    """Raise SampleError(`bytes_after_end`) unless nothing but zeros comes after the end mark, from `position` on."""
+    while chunk := stream.read(_CHUNK_BYTES):
+        if rest := chunk.lstrip(b"\0"):
+            at = position + len(chunk) - len(rest)
+            raise SampleError(
+                "bytes_after_end",
+                f"more bytes after the end mark, from byte {at}, were not read: tars that were joined with cat? "
+                "Give them one by one, or join them with tar --concatenate",
+            )
+        position += len(chunk)
 
 
 _ZEROS = bytes(_BLOCK)

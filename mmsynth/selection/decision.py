@@ -15,7 +15,7 @@ from mmsynth.errors import RecipeError
 from mmsynth.layout import score_column
 from mmsynth.near_duplicates.hashes import BITS
 from mmsynth.report import QUANTILES
-from mmsynth.selection.near import BOUNDS, near_duplicates
+from mmsynth.selection.near import BOUNDS, PLACE, near_duplicates
 from mmsynth.selection.rows import KEPT, TABLE, Rows, quoted
 
 _FETCHED = 10_000
@@ -103,7 +103,8 @@ class Decided:
 
     def duplicates(self) -> list[tuple[str, str, str, str, str]]:
         """Who went as a duplicate, and who stays for it: `run`, `key`, `stays_run`, `stays`, `reason`."""
-        sql = "SELECT run_number, key, stays_run, stays, reason FROM duplicates ORDER BY run_number, key"
+        columns, order = "run_number, key, stays_run_number, stays, reason", "run_number, key, shard, tar_start"
+        sql = f"SELECT {columns} FROM duplicates ORDER BY {order}"
         found = self.rows.run(sql).fetchall()
         runs = self.rows.runs
         return [(runs[run], key, runs[by], stays, reason) for run, key, by, stays, reason in found]
@@ -111,7 +112,7 @@ class Decided:
     def in_order(self) -> Iterator[tuple[int, int, str, int, int]]:
         """Run number, shard, key, start and stop in the tar; shuffled by the seed."""
         found = self.rows.connection.cursor()
-        found.execute("SELECT run_number, shard, key, tar_start, tar_stop FROM kept ORDER BY place, run_number, key")
+        found.execute(f"SELECT run_number, shard, key, tar_start, tar_stop FROM kept ORDER BY {_ANY}")
         while part := found.fetchmany(_FETCHED):
             yield from part
 
@@ -167,8 +168,8 @@ class _Deciding:
             f"FROM {TABLE} WHERE {KEPT} AND ({decision.where or 'true'})"
         )
         run(
-            "CREATE OR REPLACE TABLE duplicates "
-            "(run_number BIGINT, key VARCHAR, stays_run BIGINT, stays VARCHAR, reason VARCHAR)"
+            f"CREATE OR REPLACE TABLE duplicates ({', '.join(f'{one} BIGINT, stays_{one} BIGINT' for one in PLACE)}, "
+            "key VARCHAR, stays VARCHAR, reason VARCHAR)"
         )
         self._note("where")
         return candidates
@@ -179,13 +180,13 @@ class _Deciding:
 
     def _drop(self, reason: str, who: str) -> None:
         """Without the rows that `who` selects, with those that stay for them, and for all that went for them before."""
-        self._rows.run(
-            f"UPDATE duplicates SET stays_run = gone.stays_run, stays = gone.stays FROM ({who}) AS gone "
-            "WHERE duplicates.stays_run = gone.run_number AND duplicates.stays = gone.key"
-        )
-        self._rows.run(f"INSERT INTO duplicates SELECT run_number, key, stays_run, stays, '{reason}' FROM ({who})")
-        gone = f"(SELECT run_number, key FROM duplicates WHERE reason = '{reason}') AS gone"
-        self._keep(reason, f"ANTI JOIN {gone} USING (run_number, key)")
+        run = self._rows.run
+        run(f"CREATE OR REPLACE TABLE going AS {who}")
+        same = " AND ".join(f"duplicates.stays_{one} = going.{one}" for one in PLACE)
+        stays = ", ".join(f"stays_{one} = going.stays_{one}" for one in PLACE)
+        run(f"UPDATE duplicates SET {stays}, stays = going.stays FROM going WHERE {same}")
+        run(f"INSERT INTO duplicates BY NAME SELECT *, '{reason}' AS reason FROM going")
+        self._keep(reason, f"ANTI JOIN going USING ({', '.join(PLACE)})")
 
     def _note(self, reason: str) -> None:
         left = self._count("kept")
@@ -253,10 +254,11 @@ class _Deciding:
 
 
 #: the best first; of equals, any, but always the same
-_ANY = "place, run_number, key"
-_BEST = "value DESC NULLS LAST, key, run_number"
+_ANY = "place, run_number, key, shard, tar_start"
+_BEST = "value DESC NULLS LAST, key, run_number, shard, tar_start"
 _SAME_BYTES = (
-    "SELECT run_number, key, first(run_number) OVER best AS stays_run, first(key) OVER best AS stays "
+    f"SELECT {', '.join(PLACE)}, key, first(key) OVER best AS stays, "
+    f"{', '.join(f'first({one}) OVER best AS stays_{one}' for one in PLACE)} "
     f"FROM kept WHERE sha256 IS NOT NULL WINDOW best AS (PARTITION BY sha256 ORDER BY {_BEST}) "
     "QUALIFY row_number() OVER best > 1"
 )

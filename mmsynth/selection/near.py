@@ -18,6 +18,8 @@ from mmsynth.near_duplicates.chunks import Pairs
 from mmsynth.selection.rows import TABLE, Rows, how_to_give_array
 from mmsynth.shard_arrays import mapped
 
+#: what tells one row from all others; keys may repeat in what streams gave
+PLACE = ("run_number", "shard", "tar_start")
 #: what is compared → the bound where none is given
 BOUNDS: dict[str, float] = {"hash": hashes.DISTANCE, "embedding": embeddings.COSINE, "caption": captions.JACCARD}
 _CHECKS: dict[str, Callable[[], None]] = {
@@ -30,8 +32,8 @@ _ARRAYS = {"hash": "phash", "embedding": "image"}
 
 
 def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> tuple[pa.Table, int]:
-    """Of `kept`: each row that goes, and the one that stays for it: `run_number`, `key`, `stays_run`, `stays`; and how
-    many rows have no hash to compare (flat pictures), where hashes are compared.
+    """Of `kept`: each row that goes, and the one that stays for it: their `key`, `stays` and places; and
+    how many rows have no hash to compare (flat pictures), where hashes are compared.
 
     `bounds` says what is compared (all pairs that any of them finds are joined) and how near is near. The row with the
     best `value` stays, of equals the one whose key comes first. Raises RecipeError where a run has no such files,
@@ -45,15 +47,13 @@ def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> tuple[pa.Table, 
     numbers = groups.group_numbers(len(left.keys), found)
     stays = groups.who_stays(numbers, left.values, left.keys)
     gone = np.flatnonzero(stays != np.arange(len(stays)))
-    gone_for = pa.table(
-        {
-            "run_number": left.runs[gone],
-            "key": [left.keys[i] for i in gone],
-            "stays_run": left.runs[stays[gone]],
-            "stays": [left.keys[i] for i in stays[gone]],
-        }
-    )
-    return gone_for, left.without_hash
+    places = {
+        f"{before}{name}": values[rows]
+        for before, rows in (("", gone), ("stays_", stays[gone]))
+        for name, values in left.places.items()
+    }
+    names = {"key": [left.keys[i] for i in gone], "stays": [left.keys[i] for i in stays[gone]]}
+    return pa.table(places | names), left.without_hash
 
 
 class _Left:
@@ -61,7 +61,7 @@ class _Left:
 
     def __init__(self, rows: Rows, *, with_captions: bool) -> None:
         self._rows, self._files = rows, rows.files
-        texts = f"JOIN (SELECT run_number, shard, key, caption FROM {TABLE}) AS texts USING (run_number, shard, key)"
+        texts = f"JOIN (SELECT {', '.join(PLACE)}, caption FROM {TABLE}) AS texts USING ({', '.join(PLACE)})"
         found: dict[str, Any] = rows.run(
             f"SELECT run_number, shard, tar_start, key, value{', caption' if with_captions else ''} "
             f"FROM kept {texts if with_captions else ''} ORDER BY run_number, shard, tar_start"
@@ -69,6 +69,7 @@ class _Left:
         self.runs: npt.NDArray[np.int64] = found["run_number"].astype(np.int64)
         self._shards = found["shard"].astype(np.int64)
         self._starts = found["tar_start"].astype(np.int64)
+        self.places = {"run_number": self.runs, "shard": self._shards, "tar_start": self._starts}
         self.keys: list[str] = found["key"].tolist()
         self.values = np.ma.filled(found["value"].astype(np.float64), np.nan)
         captions_found = found["caption"].tolist() if with_captions else []

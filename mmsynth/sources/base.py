@@ -11,6 +11,8 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from mmsynth.io.files import write_json
+from mmsynth.layout import NOT_READ
 from mmsynth.sample import Sample
 from mmsynth.sources.files import InputFile
 
@@ -28,12 +30,17 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """An input that could not become a sample: it gets a `failed` row with this reason."""
+    """An input that could not become a sample: it gets a `failed` row with this reason.
+
+    What only lies among the inputs, such as a file that is no image in a folder of images, is no input: its row is a
+    `dropped` one, and nothing has failed.
+    """
 
     key: str
     reason: str
     detail: str = ""
     source: str = ""
+    is_input: bool = True
 
 
 class Source(BaseModel):
@@ -63,8 +70,14 @@ class Source(BaseModel):
         """Of the scores and arrays that the samples bring with them, the models that gave them: see ShardStats."""
         return {}
 
+    def not_read(self) -> Mapping[str, int]:
+        """What lies where this source reads and is no input of it: kind → how many files, for the report."""
+        return {}
+
     def describe_in(self, folder: Path) -> None:
-        """Write what there is to tell about this source into files that lie beside run.json; most write none."""
+        """Write what there is to tell about this source into files that lie beside run.json: what it did not read."""
+        if others := self.not_read():
+            write_json(folder / NOT_READ, dict(others))
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         """Cut into slices, lazily and always in the same way. Reads no images."""

@@ -89,13 +89,9 @@ def read_json(data: bytes, about: dict[str, Any], repaired: list[str]) -> dict[s
     return value
 
 
-def caption_in(fields: Mapping[str, Any], repaired: list[str]) -> str | None:
-    """The caption in a JSON object: its `caption`, else its `text`, else its `alt`."""
-    for name in _CAPTION_FIELDS:
-        text = caption_of(fields.get(name), repaired)
-        if text:
-            return text
-    return None
+def captions_in(fields: Mapping[str, Any], repaired: list[str]) -> list[str]:
+    """The captions in a JSON object: those of its `caption`, a text or a list, else of its `text`, else its `alt`."""
+    return next(filter(None, (captions_of(fields.get(name), repaired) for name in _CAPTION_FIELDS)), [])
 
 
 def with_originals(sample: Sample, captions: Iterable[str]) -> Sample:

@@ -4,6 +4,7 @@ Slices say which slices of the parts they are made of, so any of them is read on
 sample with a key keeps it, a later one gets another, and its own stays in `record["source"]["original_key"]`.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -56,13 +57,17 @@ class _Combined(Source):
     def made_by(self) -> Mapping[str, tuple[str, ...]]:
         return all_made_by(part.made_by() for part in self.parts())
 
+    def not_read(self) -> Mapping[str, int]:
+        return sum((Counter(part.not_read()) for part in self.parts()), Counter[str]())
+
     def describe_in(self, folder: Path) -> None:
-        """Each part's own files, its number before their names."""
+        """Each part's own files, its number before their names; and what all of them did not read."""
         for number, part in enumerate(self.parts()):
             before = set(folder.iterdir())
             part.describe_in(folder)
             for path in set(folder.iterdir()) - before:
                 path.replace(path.with_name(f"part{number}_{path.name}"))
+        super().describe_in(folder)
 
 
 class Concat(_Combined):

@@ -11,7 +11,9 @@ from mmsynth.errors import SourceError
 from mmsynth.sources.lines import Span, check_text
 from mmsynth.sources.rows import Broken, RepairedRow, Row
 
-_DELIMITERS = (",", ";", "\t")
+_DELIMITERS = (",", ";", "\t", "|")
+#: whole images in base64 fit; what is longer is a quote that is never closed
+csv.field_size_limit(2**25)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class _Lines:
             return line.decode(encoding)
         except UnicodeDecodeError:
             self.was_repaired = True
-            return line.decode(encoding, "replace")
+            return _of_windows(line) or line.decode(encoding, "replace")
 
     def begin_record(self) -> int:
         self.was_repaired = False
@@ -119,3 +121,14 @@ class _Lines:
         """To the end of the line that begins there."""
         self._file.seek(begin)
         self.position = begin + len(self._file.readline())
+
+
+def _of_windows(line: bytes) -> str | None:
+    """A line in Windows' western encoding: none of its bytes beyond ASCII make a character of UTF-8."""
+    broken = line.decode("utf-8", "replace")
+    if sum(byte > 127 for byte in line) != broken.count("�"):
+        return None
+    try:
+        return line.decode("cp1252")
+    except UnicodeDecodeError:
+        return None

@@ -12,8 +12,10 @@ from mmsynth.io.locations import is_remote, is_web, local
 from mmsynth.io.remote_files import files_below, path_at
 from mmsynth.layout import RUN, STATS_ENDING
 from mmsynth.secrets import without_secrets
+from mmsynth.sources.beside import is_run
 from mmsynth.sources.captions import load_json
 from mmsynth.sources.folder import IMAGE_EXTENSIONS
+from mmsynth.sources.foreign import is_captions_txt, json_hint
 from mmsynth.sources.lines import cut_lines, read_lines
 from mmsynth.sources.tables import TABLE_EXTENSIONS
 from mmsynth.sources.tars import TAR_ENDINGS
@@ -38,7 +40,7 @@ def detect(path: str) -> tuple[str, dict[str, Any]]:
 
 def _remote(url: str) -> tuple[str, dict[str, Any]]:
     bare = url.partition("?")[0]
-    if bare.endswith(TAR_ENDINGS):
+    if bare.lower().endswith(TAR_ENDINGS):
         return "webdataset", {"path": url}
     extension = bare.rpartition(".")[2].lower()
     if extension == "txt":
@@ -80,7 +82,13 @@ def _file(path: str, there: Path) -> str:
     if there.name.lower().endswith(TAR_ENDINGS):
         return "webdataset"
     if extension == "txt":
-        return "prompts"
+        return "table" if there.is_file() and is_captions_txt(there) else "prompts"
+    if extension == "json" and there.is_file():
+        raise SourceError(json_hint(path, there))
+    if extension in {"gz", "bz2", "xz", "zst"}:
+        raise SourceError(
+            f"{path} is compressed, and only tars are read so (.tar.gz, .tgz): unpack it, and give what is in it"
+        )
     if extension in {"jsonl", "ndjson"} and there.is_file() and _holds_prompts(there):
         return "prompts"
     if extension in TABLE_EXTENSIONS:
@@ -126,7 +134,7 @@ def _extensions(there: Path) -> list[str]:
     """Of the first files below, without hidden ones."""
     found: list[str] = []
     for folder, folders, files in os.walk(there):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_run(Path(folder, name)))
         found.extend(Path(folder, name).suffix.lower().removeprefix(".") for name in files if not name.startswith("."))
         if len(found) >= _FILES_TO_LOOK_AT:
             break

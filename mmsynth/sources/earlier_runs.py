@@ -18,6 +18,7 @@ from mmsynth.io.storage import storage_at
 from mmsynth.layout import shard_if, stats_name, tar_name
 from mmsynth.secrets import without_secrets
 from mmsynth.shard_arrays import Kind, ShardArrays, alike, kind_in, read
+from mmsynth.sources.tars import folder_of
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,20 @@ def arrays_beside(tar: str, names: Sequence[str]) -> ShardArrays | None:
     return _read(shard, wanted) if shard and wanted else None
 
 
+def is_of_a_run(tar: str) -> bool:
+    """Whether stats of mmsynth lie beside it."""
+    return _shard_of(tar) is not None
+
+
 def _looked_at(tars: Sequence[str]) -> Iterator[_Shard]:
     """The first and the last shard of each run: all shards of a run declare the same."""
     by_folder: dict[str, list[str]] = {}
     for tar in tars:
-        by_folder.setdefault(_folder(tar), []).append(tar)
+        by_folder.setdefault(folder_of(tar), []).append(tar)
     for beside in by_folder.values():
         for tar in dict.fromkeys((beside[0], beside[-1])):
             if shard := _shard_of(tar):
                 yield shard
-
-
-def _folder(tar: str) -> str:
-    return tar.rpartition("/")[0] if is_remote(tar) else str(Path(tar).parent)
 
 
 def _shard_of(tar: str) -> _Shard | None:
@@ -77,7 +79,7 @@ def _shard_of(tar: str) -> _Shard | None:
     if number is None:
         return None
     try:
-        text = storage_at(_folder(tar)).read_all([stats_name(number)])[stats_name(number)]
+        text = storage_at(folder_of(tar)).read_all([stats_name(number)])[stats_name(number)]
     except (FileNotFoundError, PermissionError):  # S3 says so of what is not there, to whom may not list
         return None
     except OSError as error:
@@ -88,7 +90,7 @@ def _shard_of(tar: str) -> _Shard | None:
     if stats is None:
         return None
     made_by = tuple(stats.made_by.items())
-    return _Shard(_folder(tar), number, tuple(stats.sha256.items()), stats.scores, stats.written_arrays(), made_by)
+    return _Shard(folder_of(tar), number, tuple(stats.sha256.items()), stats.scores, stats.written_arrays(), made_by)
 
 
 @lru_cache(maxsize=64)

@@ -5,11 +5,12 @@ Knows webdataset's naming and mmsynth's own records. Does not know where tars li
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mmsynth.errors import SampleError
+from mmsynth.image_formats import MEMBER_EXTENSIONS
 from mmsynth.io.tar import Member
 from mmsynth.keys import safe_key
 from mmsynth.pictures import pictures_among
@@ -17,8 +18,8 @@ from mmsynth.record import has_shape
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Unreadable
 from mmsynth.sources.captions import (
-    caption_in,
     caption_of,
+    captions_in,
     note,
     printable,
     read_json,
@@ -45,6 +46,8 @@ class Group:
     detail: str = ""
     #: whether a slice may begin with it
     is_sample: bool = True
+    #: where its last member ends
+    end: int = 0
     repaired: list[str] = field(default_factory=list)
 
     @property
@@ -83,6 +86,7 @@ def grouped(members: Iterable[tuple[Member, bytes | None]], tar: str) -> Iterato
             yield from [current] if current else []
             yield from loose
             current, loose = Group(name, member.start), []
+        current.end = member.end
         _add(current, member, suffix, data)
     yield from [current] if current else []
     yield from loose
@@ -98,7 +102,9 @@ def _has(group: Group, suffix: str) -> bool:
 
 def _keyless(member: Member) -> Group:
     detail = "a name must have a key before its first dot and an extension after it"
-    return Group(member.name, member.start, reason="member_without_key", detail=detail, is_sample=False)
+    keyless = Group(member.name, member.start, reason="member_without_key", detail=detail, is_sample=False)
+    keyless.end = member.end
+    return keyless
 
 
 def _add(group: Group, member: Member, suffix: str, data: bytes | None) -> None:
@@ -112,18 +118,22 @@ def _add(group: Group, member: Member, suffix: str, data: bytes | None) -> None:
 
 
 def _broken(current: Group | None, error: Exception, tar: str, position: int) -> list[Group]:
-    """The row for a break, unless the sample that is cut short has it."""
+    """The row for a break, or for bytes that no reader takes, unless the sample that is cut short has it."""
     if current is not None and current.reason == "broken_tar":
         return []
-    if current is not None:
+    reason, detail = "broken_tar", f"{type(error).__name__}: {error}"
+    if isinstance(error, SampleError):
+        reason, detail = error.reason, error.detail
+    if current is not None and reason == "broken_tar":
         note(current.repaired, "tar_broken_after")
-    detail = error.detail if isinstance(error, SampleError) else f"{type(error).__name__}: {error}"
-    return [Group(f"{tar}@{position}", position, reason="broken_tar", detail=detail, is_sample=False)]
+    return [Group(f"{tar}@{position}", position, reason=reason, detail=detail, is_sample=False)]
 
 
 def sample_of(group: Group, key: str, tar: str) -> Sample | Unreadable:
     """The group as a sample called `key`. `tar` is the tar's name, for the record."""
     about: dict[str, Any] = {"path": tar, "member": printable(group.name)}
+    if not group.reason and (fused := _fused(group.members)):
+        group.reason, group.detail = "names_with_dots", f"{group.name}: {fused}"
     if group.reason:
         return Unreadable(key, group.reason, group.detail, f"{tar}/{printable(group.name)}" if group.is_sample else tar)
     repaired = list(group.repaired)
@@ -137,10 +147,39 @@ def sample_of(group: Group, key: str, tar: str) -> Sample | Unreadable:
     data = _take(members, ("json",))
     fields = read_json(data, about, repaired) if data is not None else None
     record = _own_fields(fields or {}, about)
-    captions = [text or (caption_in({"caption": record.get("caption")}, repaired))]
+    captions = [text] if text else captions_in(record, repaired)
     record["source"] = source_record("webdataset", about, group.name if key != group.name else None, repaired)
     sample = Sample(key, image, record=record, members=members, images=images)
-    return with_originals(sample, [caption for caption in captions if caption])
+    return with_originals(sample, captions)
+
+
+def _fused(members: Mapping[str, bytes]) -> str:
+    """What to say of members without a picture of their own, where a dot in a file's name ended the key too early.
+
+    Pictures called `v0.jpg` beside no `jpg` are samples whose names have dots if there are several of them with no text
+    between them, or if their texts are called so too.
+    """
+    lowered = [name.lower() for name in members]
+    if any(name in MEMBER_EXTENSIONS for name in lowered):
+        return ""
+    pictures = [name for name, last in _last_parts(members) if last in MEMBER_EXTENSIONS]
+    stems = {name.rpartition(".")[0] for name in pictures}
+    texts = [name for name, last in _last_parts(members) if last in _TEXTS]
+    of_stems = [name for name in texts if name.rpartition(".")[0] in stems]
+    if not pictures or not (of_stems or (len(pictures) > 1 and not texts)):
+        return ""
+    shown = ", ".join(f".{printable(name)}" for name in pictures[:3]) + (", …" if len(pictures) > 3 else "")
+    return (
+        f"{len(pictures)} pictures ({shown}) and none of its own: a key ends at the first dot of a name, so names with "
+        "dots make one sample or lose their pictures; rename them (photo.v1.jpg → photo_v1.jpg)"
+    )
+
+
+_TEXTS = frozenset({*CAPTION_MEMBERS, "json"})
+
+
+def _last_parts(members: Iterable[str]) -> Iterator[tuple[str, str]]:
+    return ((name, name.rpartition(".")[2].lower()) for name in members if "." in name or name.lower() in _TEXTS)
 
 
 def _caption(members: dict[str, bytes], repaired: list[str]) -> str | None:

@@ -3,6 +3,7 @@
 import base64
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -15,11 +16,15 @@ from mmsynth.keys import safe_key
 from mmsynth.sample import Sample, check_picture_name
 from mmsynth.sources.base import Unreadable
 from mmsynth.sources.captions import captions_of, note, note_key, printable, source_record, with_originals
+from mmsynth.sources.foreign import columns_hint, header_hint, is_url
 
 Row = Mapping[str, Any]
 #: what is longer is an image itself, as base64
 _LONGEST_PATH = 4096
-_URL = ("http://", "https://", "s3://", "gs://", "ftp://", "//")
+_DATA_URI = re.compile(r"data:[^,]{0,100};base64,")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]+={0,2}\s*")
+#: shorter than any image in base64
+_SHORTEST_BASE64 = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +67,16 @@ def check_columns(columns: Columns, found: Sequence[str], where: str, caption_ma
     for parameter, name in wanted:
         if name is None or name in found or (parameter == "caption" and caption_may_be_missing):
             continue
+        if parameter == "image" and (said := header_hint(where, found)):
+            raise SourceError(said)
         close = difflib.get_close_matches(name, list(found), n=1)
         meant = f" Did you mean '{close[0]}'?" if close else ""
+        hint = columns_hint(found, columns.caption is not None)
+        line = f", such as {hint}" if hint else ""
         raise SourceError(
             f"no column '{name}' in {where}.{meant} Columns: {', '.join(found)}. Name the {parameter} column with "
-            f"{parameter}=…"
+            f"{parameter}=…{line}"
         )
-
-
-def is_url(cell: object) -> bool:
-    return isinstance(cell, str) and cell.strip().lower().startswith(_URL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +193,13 @@ def _image(cell: object, folder: Path) -> Image | tuple[str, str]:
         return "image_cell_unreadable", f"neither a path nor bytes but {type(cell).__name__}"
     if is_url(cell):
         return "image_is_url", f"{cell[:200]}: download it first, with img2dataset"
+    return _in_base64(cell) or _from_file(cell, folder)
+
+
+def _from_file(name: str, folder: Path) -> Image | tuple[str, str]:
     try:
-        path = folder / cell.strip()
-        return Image.from_file(path) if path.is_file() else ("image_missing", f"no such file: {printable(cell)[:200]}")
+        path = _found(folder, name.strip())
+        return Image.from_file(path) if path.is_file() else ("image_missing", f"no such file: {printable(name)[:200]}")
     except (OSError, ValueError) as error:  # a NUL in it, or a name longer than any file's
         return "image_missing", str(error)[:200]
 
@@ -204,10 +213,29 @@ def paths_in(cells: Iterable[object], folder: Path) -> Iterator[Path]:
                 yield folder / name.strip()
 
 
+def _in_base64(cell: str) -> Image | None:
+    """The image that a cell holds as text, as VLMEvalKit's tables do and data: URIs; None where it holds none."""
+    uri = _DATA_URI.match(cell)
+    text = cell[uri.end() :] if uri else cell
+    if len(text) < _SHORTEST_BASE64 or not (uri or "." not in cell) or not _BASE64.fullmatch(text):
+        return None
+    try:
+        image = Image(base64.b64decode("".join(text.split()), altchars=b"-_" if set(text) & set("-_") else None))
+    except ValueError:
+        return None
+    return image if image.has_header else None
+
+
+def _found(folder: Path, name: str) -> Path:
+    """The file of that name; one that Windows wrote with backslashes, too."""
+    path = folder / name
+    return folder / name.replace("\\", "/") if "\\" in name and not path.is_file() else path
+
+
 def _image_name(cell: object, folder: Path) -> str | None:
     """The image's path as the row gave it, never an absolute one."""
     name = cell.get("path") if isinstance(cell, Mapping) else cell
-    if not isinstance(name, str) or not name:
+    if not isinstance(name, str) or not name or _in_base64(name):
         return None
     path = Path(name)
     if path.is_absolute():

@@ -1,7 +1,7 @@
 """The table source: a row for each image, in csv, tsv, jsonl or parquet."""
 
 import glob
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,13 @@ from mmsynth.io.locations import is_remote
 from mmsynth.io.remote_files import path_at, urls_matching
 from mmsynth.sample import Sample
 from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.beside import others_below
 from mmsynth.sources.files import InputFile, input_file
+from mmsynth.sources.folder import IMAGE_EXTENSIONS
+from mmsynth.sources.foreign import is_url
 from mmsynth.sources.frames import framed
 from mmsynth.sources.lines import first_line
-from mmsynth.sources.rows import (
-    Broken,
-    Columns,
-    Row,
-    RowReader,
-    check_columns,
-    is_url,
-    paths_in,
-    pictures_by_name,
-    row_key,
-)
+from mmsynth.sources.rows import Broken, Columns, Row, RowReader, check_columns, paths_in, pictures_by_name, row_key
 from mmsynth.sources.tables import TABLE_EXTENSIONS, TableFile, open_table
 from mmsynth.sources.unique import UniqueKeys
 
@@ -96,6 +89,14 @@ class Table(Source):
             return sum(rows for path in files for _, rows in open_table(path).cut(2**62))
         except SourceError:
             return None
+
+    def not_read(self) -> Mapping[str, int]:
+        """Of a folder of tables, what is neither one that is read nor an image, which their rows may name."""
+        folder = path_at(self.path)
+        if not folder.is_dir():
+            return {}
+        others = others_below(self.path if is_remote(self.path) else folder, map(str, self._files()))
+        return {kind: number for kind, number in others.items() if kind.removeprefix(".") not in IMAGE_EXTENSIONS}
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         keys = UniqueKeys()

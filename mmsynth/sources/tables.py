@@ -172,7 +172,9 @@ TABLE_EXTENSIONS = tuple(_KINDS)
 
 def open_table(path: Path) -> TableFile:
     """The table in a file, by its extension. Reads nothing yet. Raises SourceError."""
-    kind = _KINDS.get(path.suffix.lower().removeprefix("."))
+    extension = path.suffix.lower().removeprefix(".")
+    # Flickr8k's captions.txt; other text files hold prompts
+    kind = CsvTable if extension == "txt" else _KINDS.get(extension)
     if kind is None:
         raise SourceError(f"{path} is no table: a table's name ends in {', '.join(f'.{name}' for name in _KINDS)}")
     return kind(path)

@@ -46,7 +46,9 @@ def _braces(pattern: str) -> list[str]:
 
 def _expand_local(path: Path) -> list[str]:
     if path.is_dir():
-        return sorted(str(p) for p in path.iterdir() if p.name.endswith(TAR_ENDINGS) and not p.name.startswith("."))
+        return sorted(
+            str(p) for p in path.iterdir() if p.name.lower().endswith(TAR_ENDINGS) and not p.name.startswith(".")
+        )
     if _GLOB_CHARACTERS.search(str(path)) and not path.exists():
         return sorted(glob.glob(str(path)))  # noqa: PTH207 - the pattern may be absolute
     return [str(path)]
@@ -58,7 +60,18 @@ def _expand_remote(url: str) -> list[str]:
         return [url]
     if is_pattern:
         return urls_matching(url)
-    return [found for found in urls_in(url) if found.endswith(TAR_ENDINGS)]
+    return [found for found in urls_in(url) if found.lower().endswith(TAR_ENDINGS)]
+
+
+def folder_of(location: str) -> str:
+    """The folder or URL that a tar lies in."""
+    return location.rpartition("/")[0] if is_remote(location) else str(Path(location).parent)
+
+
+def stem_of(location: str) -> str:
+    """A tar's name without its ending."""
+    name = location.partition("?")[0].rpartition("/")[2] if is_remote(location) else Path(location).name
+    return re.sub(r"\.(tar|tar\.gz|tgz)$", "", name, flags=re.IGNORECASE)
 
 
 def is_plain_file(location: str) -> bool:

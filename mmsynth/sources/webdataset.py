@@ -1,27 +1,32 @@
 """The webdataset source: samples in tars, such as img2dataset's, open_clip's and our own."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pydantic import Field
 
 from mmsynth.errors import SampleError, SourceError, Unreachable
 from mmsynth.frames import MOST_FRAMES
 from mmsynth.io import tar
-from mmsynth.io.locations import filesystem, is_remote, shown
+from mmsynth.io.locations import filesystem, is_remote, local, shown
 from mmsynth.io.remote_files import is_at
 from mmsynth.io.retry import one_line
 from mmsynth.layout import SIZES
 from mmsynth.sample import Sample
 from mmsynth.secrets import without_secrets
-from mmsynth.sources.base import Slice, Source, Unreadable
+from mmsynth.sources.base import Slice, Source, Unreadable, in_groups
+from mmsynth.sources.beside import others_below
 from mmsynth.sources.earlier_runs import arrays_beside, arrays_of, made_by_of, scores_of
 from mmsynth.sources.files import InputFile, input_file
 from mmsynth.sources.frames import framed
 from mmsynth.sources.members import Group, grouped, sample_of
+from mmsynth.sources.order import Gathered, gathered, is_scattered, told
+from mmsynth.sources.streams import Streams
 from mmsynth.sources.tars import expand, is_plain_file, opened
 from mmsynth.sources.unique import UniqueKeys
 
@@ -85,6 +90,12 @@ class WebDataset(Source):
     def made_by(self) -> Mapping[str, tuple[str, ...]]:
         return made_by_of(self._tars())
 
+    def not_read(self) -> Mapping[str, int]:
+        tars = self._tars()
+        folders = [one for one in self._patterns if (one.endswith("/") if is_remote(one) else local(one).is_dir())]
+        others = (others_below(one if is_remote(one) else local(one), tars, companions=True) for one in folders)
+        return sum(others, Counter[str]())
+
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         keys = UniqueKeys()
         for location in self._tars():
@@ -104,7 +115,7 @@ class WebDataset(Source):
         location = payload["tar"]
         name = shown(location)
         beside = arrays_beside(location, self.array_names())
-        for group, key in _keyed(payload):
+        for group, key in self._keyed(payload):
             read = sample_of(group, key, name)
             if beside is not None and isinstance(read, Sample):
                 read = replace(read, arrays=beside.at(group.start, group.name))
@@ -113,7 +124,7 @@ class WebDataset(Source):
     def keys(self, one: Slice) -> Iterator[str]:
         location, renamed = one.payload["tar"], dict(one.payload.get("renamed", ()))
         if "start" not in one.payload:
-            yield from super().keys(one)
+            yield from (key for _, key in self._keyed(one.payload))
             return
         with Path(location).open("rb") as file:
             members = tar.scan(file, one.payload["start"], one.payload["stop"])
@@ -123,24 +134,28 @@ class WebDataset(Source):
     def files(self, payload: Any) -> Iterator[InputFile]:
         yield input_file(payload["tar"], payload.get("start", 0), payload.get("stop"))
 
+    def _keyed(self, payload: dict[str, Any]) -> Iterator[tuple[Group, str]]:
+        """What a slice holds, with keys that are unique."""
+        if "start" in payload:
+            renamed = dict(payload["renamed"])
+            for position, group in enumerate(_part(payload["tar"], payload["start"], payload["stop"])):
+                yield group, renamed.get(position, group.key)
+        elif "gathered" in payload:
+            renamed = dict(payload["renamed"])
+            for position, group in enumerate(_gathered(payload["tar"], payload["gathered"])):
+                yield group, renamed.get(position, group.key)
+        else:
+            keys, streams = UniqueKeys(), Streams(self._tars())
+            for group in told(_whole(payload["tar"])):
+                key = streams.key(payload["tar"], group.key)
+                yield group, keys.claim([key]).get(0, key)
+
     @property
     def _patterns(self) -> tuple[str, ...]:
         return (self.path,) if isinstance(self.path, str) else self.path
 
     def _tars(self) -> list[str]:
         return list(expand(self._patterns))
-
-
-def _keyed(payload: dict[str, Any]) -> Iterator[tuple[Group, str]]:
-    """What a slice holds, with keys that are unique."""
-    if "start" in payload:
-        renamed = dict(payload["renamed"])
-        for position, group in enumerate(_part(payload["tar"], payload["start"], payload["stop"])):
-            yield group, renamed.get(position, group.key)
-    else:
-        keys = UniqueKeys()
-        for group in _whole(payload["tar"]):
-            yield group, keys.claim([group.key]).get(0, group.key)
 
 
 def _sizes(folder: Path) -> dict[str, int]:
@@ -155,6 +170,9 @@ def _cut(location: str, samples_per_slice: int, keys: UniqueKeys) -> Iterator[Sl
     """The slices of a local tar, from its headers alone. A slice begins where a sample does."""
     with Path(location).open("rb") as file:
         groups = list(grouped(tar.scan(file), shown(location)))
+    if is_scattered(groups):
+        yield from _cut_scattered(location, gathered(groups), samples_per_slice, keys)
+        return
     renamed = keys.claim([group.key for group in groups])
     if not groups:
         return
@@ -171,6 +189,36 @@ def _cut(location: str, samples_per_slice: int, keys: UniqueKeys) -> Iterator[Sl
             "renamed": [[position - begin, renamed[position]] for position in range(begin, end) if position in renamed],
         }
         yield Slice(payload, end - begin)
+
+
+def _cut_scattered(
+    location: str, samples: Sequence[Gathered], samples_per_slice: int, keys: UniqueKeys
+) -> Iterator[Slice]:
+    """The slices of a local tar in which members of one key stand apart."""
+    for some in in_groups(samples, samples_per_slice):
+        renamed = keys.claim([one.group.key for one in some])
+        payload = {
+            "tar": location,
+            "gathered": [one.spans for one in some],
+            "renamed": [[position, key] for position, key in renamed.items()],
+        }
+        yield Slice(payload, len(some))
+
+
+def _gathered(location: str, samples: Iterable[Sequence[tuple[int, int | None]]]) -> Iterator[Group]:
+    try:
+        with Path(location).open("rb", buffering=_BUFFERED_BYTES) as file:
+            for spans in samples:
+                # what lies between its members has places of its own
+                yield from islice(grouped(_members(file, spans), shown(location)), 1)
+    except OSError as error:
+        yield _unopened(location, error)
+
+
+def _members(file: IO[bytes], spans: Iterable[tuple[int, int | None]]) -> Iterator[tuple[tar.Member, bytes | None]]:
+    for start, stop in spans:
+        file.seek(start)
+        yield from tar.read(file, start, stop)
 
 
 def _part(location: str, start: int, stop: int | None) -> Iterable[Group]:

@@ -112,6 +112,16 @@ def test_a_hole_in_the_evaluation_set_is_an_error(evaluation: Path) -> None:
         Decontaminate(evaluation=str(evaluation)).setup("cpu")
 
 
+def test_files_that_are_no_images_are_passed_over(evaluation: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (evaluation / "README.md").write_text("x")
+    (evaluation / "LICENSE.txt").write_text("x")
+    stage = Decontaminate(evaluation=str(evaluation))
+    stage.setup("cpu")
+    assert isinstance(stage.process([sample("k", "coffee")])[0], Dropped)
+    assert "1 files" in caplog.text
+    assert "not_an_image_file" in caplog.text
+
+
 def test_an_evaluation_set_that_is_not_there_is_found_before_any_work() -> None:
     with pytest.raises(SourceError, match="no such file"):
         Decontaminate(evaluation="nowhere").check()

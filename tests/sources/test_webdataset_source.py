@@ -361,3 +361,78 @@ def test_the_count_comes_from_sizes_json(tmp_path: Path) -> None:
     assert source.count() is None
     (tmp_path / "sizes.json").write_text('{"a.tar": 2}')
     assert source.count() == 2
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://keys-of-streams/"])
+def test_keys_are_unique_where_tars_are_streamed(tmp_path: Path, scheme: str) -> None:
+    paths = []
+    for name in ("a.tar.gz", "b.tar.gz"):
+        local = write_gzipped(tmp_path / name, pairs("000", "001"))
+        if scheme:
+            fsspec.filesystem("memory").pipe(f"/keys-of-streams/{name}", local.read_bytes())
+        paths.append(f"{scheme}{name}" if scheme else str(local))
+    keys = [sample.key for sample in samples(read(*paths))]
+    assert len(set(keys)) == 4
+    assert all(source_of(sample)["original_key"] in {"000", "001"} for sample in samples(read(*paths)))
+
+
+def test_keys_that_begin_with_their_tars_name_stay(tmp_path: Path) -> None:
+    paths = [write_gzipped(tmp_path / f"0000{i}.tar.gz", pairs(f"0000{i}0007")) for i in range(2)]
+    assert [sample.key for sample in samples(read(*paths))] == ["000000007", "000010007"]
+
+
+def scattered(tmp_path: Path) -> list[tuple[str, bytes]]:
+    """Pictures first and texts last, something without a key between them, and a second sample of a key."""
+    pictures, texts = pairs("a", "b", "c")[::2], pairs("a", "b", "c")[1::2]
+    return [*pictures[:2], ("README", b"x"), pictures[2], *texts, ("b.png", picture(9))]
+
+
+@pytest.mark.parametrize("samples_per_slice", [1, 2, 9])
+def test_members_that_stand_apart_are_gathered(tmp_path: Path, samples_per_slice: int) -> None:
+    found = read(write_tar(tmp_path / "a.tar", scattered(tmp_path)), samples_per_slice=samples_per_slice)
+    assert [(one.key.partition("-")[0], one.caption) for one in samples(found)] == [
+        ("a", "a"), ("b", "b"), ("c", "c"), ("b", None),
+    ]  # fmt: skip
+    assert [*reasons(found).values()] == ["member_without_key"]
+
+
+def test_members_that_stand_apart_in_a_stream_are_told(tmp_path: Path) -> None:
+    found = read(write_gzipped(tmp_path / "a.tar.gz", scattered(tmp_path)))
+    assert [*reasons(found).values()] == ["member_without_key", *["members_not_adjacent"] * 3]
+    assert "tar --sort=name" in next(
+        one.detail for one in found if getattr(one, "reason", "") == "members_not_adjacent"
+    )
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_bytes_after_the_end_are_told(tmp_path: Path, compressed: bool) -> None:
+    joined = b"".join(write_tar(tmp_path / f"{key}.tar", pairs(key)).read_bytes() for key in ("a", "b"))
+    path = tmp_path / "joined.tar"
+    path.write_bytes(gzip.compress(joined) if compressed else joined)
+    found = read(path)
+    assert [one.key for one in samples(found)] == ["a"]
+    assert [*reasons(found).values()] == ["bytes_after_end"]
+
+
+@pytest.mark.parametrize("names", [["photo.v1", "photo.v2"], ["photo.final"], ["1.5", "1.6"]])
+def test_names_with_dots_that_lose_their_pictures_are_told(tmp_path: Path, names: list[str]) -> None:
+    (one,) = read(write_tar(tmp_path / "a.tar", pairs(*names)))
+    assert isinstance(one, Unreadable)
+    assert (one.reason, names[0].partition(".")[0] in one.detail) == ("names_with_dots", True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "captions"),
+    [({"text": "a dog"}, ["a dog"]), ({"caption": ["one", "two"]}, ["one", "two"]), ({"alt": "b"}, ["b"])],
+)
+def test_captions_in_json_are_read_as_in_folders(tmp_path: Path, fields: dict[str, Any], captions: list[str]) -> None:
+    (one,) = samples(
+        read(write_tar(tmp_path / "a.tar", [("a.png", picture()), ("a.json", json.dumps(fields).encode())]))
+    )
+    assert (one.caption, [entry["text"] for entry in one.record["captions"]]) == (captions[0], captions)
+
+
+def write_gzipped(path: Path, members: list[tuple[str, bytes]]) -> Path:
+    path.write_bytes(gzip.compress(write_tar(path.with_suffix(".plain"), members).read_bytes()))
+    path.with_suffix(".plain").unlink()
+    return path
