@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from mmsynth.errors import ModelError, PluginError, RecipeError, SampleError
+from mmsynth.errors import MMSynthError, ModelError, PluginError, RecipeError, SampleError
 from mmsynth.image import Image
-from mmsynth.models import ModelFiles, ModelInfo, dtype_name, loading_quietly, resolve_dtype, tell_of_nano
+from mmsynth.models import (
+    ModelFiles,
+    ModelInfo,
+    dtype_name,
+    in_one_line,
+    loading_quietly,
+    resolve_dtype,
+    tell_of_nano,
+)
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Renderer
+from mmsynth_renderers.parts import load_parts
 from mmsynth_renderers.pipeline_files import find_pipeline
 from mmsynth_renderers.schedulers import check_scheduler, exchange_scheduler
 
@@ -198,7 +207,6 @@ def _quiet() -> Iterator[None]:
 @loading_quietly("transformers", "diffusers")
 def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
     import diffusers
-    from safetensors import SafetensorError
 
     auto: Any = diffusers.AutoPipelineForText2Image
 
@@ -206,19 +214,14 @@ def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
     renamed = tuple(int(part) for part in diffusers.__version__.split(".")[:2]) >= (0, 41)
     options = {"dtype" if renamed else "torch_dtype": dtype, "variant": variant, "use_safetensors": True}
     try:
-        pipeline = auto.from_pretrained(files.folder, local_files_only=True, **options)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
-        detail = " ".join(str(error).split())[:300]
-        raise ModelError(f"model '{files.id}' could not be loaded as a text-to-image pipeline: {detail}") from error
+        parts = load_parts(files, dtype, variant)
+        pipeline = auto.from_pretrained(files.folder, local_files_only=True, **parts, **options)
+    except MMSynthError:
+        raise
+    except Exception as error:  # diffusers and the libraries below it raise a dozen kinds
+        raise ModelError(
+            f"model '{files.id}' could not be loaded as a text-to-image pipeline: {in_one_line(error)}"
+        ) from error
     missing = {"prompt", "generator"} - inspect.signature(pipeline.__call__).parameters.keys()
     if missing:
         raise ModelError(

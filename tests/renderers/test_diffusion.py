@@ -17,6 +17,7 @@ import torch
 from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
 from huggingface_hub.utils import filter_repo_objects
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from mmsynth.errors import ModelError, RecipeError, SampleError
 from mmsynth.sample import Dropped, Result, Sample
@@ -326,8 +327,22 @@ def test_broken_weights_are_one_clear_error(folder: Path, tmp_path: Path) -> Non
     broken = shutil.copytree(folder, tmp_path / "broken")
     weights = broken / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="could not be loaded as a text-to-image pipeline"):
-        ready(broken)
+    with pytest.raises(ModelError, match=r"could not be loaded: .*unet"):
+        DiffusionRenderer(model=str(broken)).check()
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(ModelError, match="Git LFS pointer: run git lfs pull"):
+        DiffusionRenderer(model=str(broken)).check()
+
+
+@pytest.mark.parametrize(("part", "file"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
+def test_weights_that_are_missing_are_not_drawn_at_random(folder: Path, tmp_path: Path, part: str, file: str) -> None:
+    lacking = shutil.copytree(folder, tmp_path / "lacking")
+    path = lacking / part / f"{file}.safetensors"
+    weights = load_file(path)
+    weights.pop(next(name for name in weights if name.endswith("norm2.weight") or "layer_norm2.weight" in name))
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"1 weights of its {part} are missing in its files"):
+        ready(lacking)
 
 
 def test_a_revision_of_a_local_folder_is_refused(folder: Path) -> None:
