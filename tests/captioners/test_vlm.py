@@ -188,6 +188,7 @@ def test_a_caption_says_what_wrote_it(checkpoint, pictures):
         "model": folder,
         "prompt": PROMPT,
         "stage": "caption:vlm",
+        "truncated": True,
     }
     assert results_of(sampled, pictures[:1])[0].record["captions"][-1]["seed"] == sampled.seed_of(pictures[0])
     (info,) = greedy.models

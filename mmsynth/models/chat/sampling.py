@@ -82,6 +82,29 @@ class PromptColumns:
         return scores
 
 
+class FiniteScores:
+    """Change nothing; remember of each row and token whether its scores were numbers at all.
+
+    A model that overflows, or whose weights are broken, gives NaN, and `argmax` makes words of that. Kept on the device
+    and read once, after the last token.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        # NaN and infinity win the maximum; single tokens may be forbidden by minus infinity, not all of them
+        self._steps.append(scores.amax(dim=-1).isfinite())
+        return scores
+
+    def of_rows(self) -> list[list[bool]]:
+        """Row by row, token by token."""
+        import torch
+
+        rows: list[list[bool]] = torch.stack(self._steps, dim=1).tolist()
+        return rows
+
+
 class RepetitionPenalty:
     """The repetition penalty of a checkpoint (Qwen-VL has one), blind to padding.
 
