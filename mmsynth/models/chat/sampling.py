@@ -105,6 +105,33 @@ class FiniteScores:
         return rows
 
 
+class StopStrings:
+    """A stopping criterion: a row has ended once a stop string is in its new text.
+
+    It only saves time, what follows a stop string is cut off anyway: so it looks every few tokens, and the device waits
+    for it no oftener.
+    """
+
+    _EVERY = 8
+
+    def __init__(self, tokenizer: Any, strings: Sequence[str], columns: PromptColumns) -> None:
+        self._tokenizer, self._strings, self._columns = tokenizer, strings, columns
+        self._calls = 0
+        self._ended: torch.Tensor | None = None
+
+    def __call__(self, input_ids: "torch.Tensor", scores: Any, **_: Any) -> "torch.Tensor":
+        import torch
+
+        self._calls += 1
+        if self._calls % self._EVERY == 0:
+            texts = self._tokenizer.batch_decode(input_ids[:, self._columns.count :], skip_special_tokens=False)
+            ended = [any(string in text for string in self._strings) for text in texts]
+            self._ended = torch.tensor(ended, device=input_ids.device)
+        elif self._ended is None:
+            self._ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        return self._ended
+
+
 class RepetitionPenalty:
     """The repetition penalty of a checkpoint (Qwen-VL has one), blind to padding.
 

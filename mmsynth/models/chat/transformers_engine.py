@@ -20,7 +20,7 @@ from mmsynth.models.chat.checkpoints import Checkpoint, find_checkpoint, load_ch
 from mmsynth.models.chat.choices import ChoiceScores, choice_tokens
 from mmsynth.models.chat.prompting import Prompts, Row, picture_names, prompts_for
 from mmsynth.models.chat.replies import ReplyWriter, opens_thought
-from mmsynth.models.chat.sampling import Decoding, FiniteScores, PromptColumns, RepetitionPenalty
+from mmsynth.models.chat.sampling import Decoding, FiniteScores, PromptColumns, RepetitionPenalty, StopStrings
 from mmsynth.models.chat.tensors import cast, moved, prompt_tokens
 from mmsynth.models.devices import resolve_dtype
 from mmsynth.models.files import ModelInfo
@@ -221,7 +221,7 @@ class TransformersChat(BatchChatModel):
     ) -> "torch.Tensor":
         """The new tokens of each row."""
         import torch
-        from transformers import LogitsProcessorList, StoppingCriteriaList, StopStringCriteria
+        from transformers import LogitsProcessorList, StoppingCriteriaList
 
         columns = PromptColumns()
         processors: list[Any] = [columns]
@@ -230,13 +230,12 @@ class TransformersChat(BatchChatModel):
             processors.append(RepetitionPenalty(self._repetition_penalty, mask))
         for config in self._configs:  # several models hand generation to a part that reads its own
             config.max_new_tokens = max_new_tokens
-        # the criterion only saves time: what comes after a stop string is cut off anyway
-        stopping = StoppingCriteriaList([StopStringCriteria(self._writing, list(stop))] if stop else [])
+        stopping: list[Any] = [StopStrings(self._writing, stop, columns)] if stop else []
         with torch.inference_mode():
             sequences: torch.Tensor = self.model.generate(
                 **inputs,
                 logits_processor=LogitsProcessorList([*processors, *choosing]),
-                stopping_criteria=stopping,
+                stopping_criteria=StoppingCriteriaList(stopping),
             )
         return sequences[:, columns.count :]
 
