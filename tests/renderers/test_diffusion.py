@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
 from mmsynth.errors import ModelError, RecipeError, SampleError
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth_renderers.diffusion import DiffusionRenderer
 from mmsynth_renderers.pipeline_files import file_patterns
 from tests.renderers.tiny_diffusion import (
@@ -228,12 +228,24 @@ def test_flagged_pictures_are_dropped_and_their_neighbours_live(tmp_path: Path) 
 
 
 def test_black_pictures_never_reach_the_data(tmp_path: Path) -> None:
+    folder = save_stable_diffusion(tmp_path / "black")
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    torch.nn.init.zeros_(pipeline.vae.decoder.conv_out.weight)
+    torch.nn.init.constant_(pipeline.vae.decoder.conv_out.bias, -1)
+    pipeline.save_pretrained(folder)
+    assert ready(folder).process(SAMPLES[:2]) == [Dropped("black_image")] * 2
+
+
+@pytest.mark.parametrize("part", ["vae.decoder.conv_out", "unet.conv_out"])
+def test_pictures_of_numbers_that_are_none_fail(part: str, tmp_path: Path) -> None:
     folder = save_stable_diffusion(tmp_path / "overflowing")
     pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-    torch.nn.init.constant_(pipeline.vae.decoder.conv_out.weight, float("nan"))
+    model, _, layer = part.partition(".")
+    torch.nn.init.constant_(getattr(pipeline, model).get_submodule(layer).weight[0], float("nan"))
     pipeline.save_pretrained(folder)
     with np.errstate(invalid="ignore"):
-        assert ready(folder).process(SAMPLES[:2]) == [Dropped("black_image")] * 2
+        results = ready(folder).process(SAMPLES[:2])
+    assert [result.reason for result in results if isinstance(result, Failed)] == ["not_finite"] * 2
 
 
 def test_a_sample_without_a_caption_fails_alone(folder: Path) -> None:
