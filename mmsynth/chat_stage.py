@@ -14,7 +14,8 @@ answers.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+import PIL.Image
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from mmsynth import registry
 from mmsynth.errors import ModelError
@@ -25,6 +26,7 @@ from mmsynth.sample import Sample
 from mmsynth.stage import Stage
 
 NANO = "nano"
+_TRIAL_SIZE, _TRIAL_COLOUR = (96, 64), (128, 96, 64)
 IN_PROCESS = "transformers"
 REAL = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
@@ -64,6 +66,7 @@ class ChatStage(Stage):
             raise ModelError("system is for chat models, and this model has no chat template: leave system out")
         self._chat_model = model
         self.record_model(model.info)
+        self._try_out()
 
     # -- what such a stage may use -----------------------------------------------------------------------------------
 
@@ -73,6 +76,18 @@ class ChatStage(Stage):
         if self._chat_model is None:
             raise RuntimeError(f"{type(self).__name__}.setup() must run before the first sample")
         return self._chat_model
+
+    def trial(self) -> Request:
+        """A request like those to come, made in setup() to find out once what would fail for every sample.
+
+        Write it where a stage always shows pictures, or has a prompt of its own.
+        """
+        return self.trial_of("What is this?", images=[""] if self.chat_model.takes_images else [])
+
+    def trial_of(self, text: str | None, *, images: Sequence[str] = (), **options: Any) -> Request:
+        """`ask` with a small picture."""
+        sample = Sample("trial", Image.from_pixels(PIL.Image.new("RGB", _TRIAL_SIZE, _TRIAL_COLOUR)), "a picture")
+        return self.request([self.user(text, images)], sample, seed=0, **options)
 
     async def chat(self, request: Request) -> Reply:
         """The model's reply to any request."""
@@ -121,6 +136,11 @@ class ChatStage(Stage):
         model = self.chat_model
         return model if isinstance(model, BatchChatModel) else None
 
+    def _try_out(self) -> None:
+        if self.system is not None:
+            self.chat_model.check_prompt(self.system)
+        self.chat_model.check_request(self.trial())
+
     def _engine(self, may_import: bool) -> ChatEngine:
         engine: ChatEngine = registry.load("chat_engine", self.engine, may_import=may_import)()
         return engine
@@ -137,6 +157,15 @@ class WritesText(ChatStage):
     top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens with this probability")
     top_k: int | None = Field(None, ge=1, description="sample from this many likeliest tokens")
 
+    stop: list[str] | None = Field(None, min_length=1, description="strings before which the text ends")
+
+    @field_validator("stop")
+    @classmethod
+    def _stops_somewhere(cls, stop: list[str] | None) -> list[str] | None:
+        if any(not string for string in stop or ()):
+            raise ValueError("a stop string must not be empty")
+        return stop
+
     @model_validator(mode="after")
     def _sampling_needs_temperature(self) -> Self:
         given = [name for name in ("top_p", "top_k") if getattr(self, name) is not None]
@@ -150,6 +179,7 @@ class WritesText(ChatStage):
             "temperature": self.temperature,
             "top_p": self.top_p,
             "top_k": self.top_k,
+            "stop": tuple(self.stop or ()),
         }
 
     @property

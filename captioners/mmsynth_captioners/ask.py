@@ -4,11 +4,13 @@ Knows which question goes with which answer. The wordings are `questions`' busin
 """
 
 import asyncio
+import random
 from typing import Any, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from mmsynth.chat_stage import WritesText
+from mmsynth.models.chat import Reply, Request
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.seeds import seed_for
 from mmsynth.stage import Captioner
@@ -22,7 +24,8 @@ class VisualQuestions(WritesText, Captioner):
 
     `questions` from the recipe are all asked of every image; otherwise `per_image` questions are drawn, from each
     sample's own seed, out of the built-in `kinds`. Each pair has question, answer, kind, model and prompt, and the
-    seed when sampled. An empty answer gives no pair; a sample without any pair is dropped as `no_answer`.
+    seed when sampled; `truncated: true` where the answer was cut off at `max_new_tokens`. An empty answer gives no
+    pair; a sample without any pair is dropped as `no_answer`.
     """
 
     questions: list[str] | None = Field(None, min_length=1, description="asked of every image")
@@ -52,12 +55,16 @@ class VisualQuestions(WritesText, Captioner):
         given = [pair for pair in pairs if pair is not None]
         return sample.with_qa(given) if given else Dropped("no_answer", sample)
 
+    def trial(self) -> Request:
+        question = Question(self.questions[0], "given") if self.questions else draw(["what"], 1, random.Random(0))[0]  # noqa: S311
+        return self.trial_of(self.chat_model.question_prompt(question.text, question.instruction), images=[""])
+
     async def _answered(self, question: Question, sample: Sample, number: int) -> dict[str, Any] | None:
-        """The pair, or None where the model says nothing."""
+        """The pair, or None where the model says nothing, or only thinks."""
         prompt = self.chat_model.question_prompt(question.text, question.instruction)
         seed = self._seed(sample, number)
         reply = await self.ask(prompt, sample, images=[""], seed=seed)
-        return self._pair(question, reply.text, prompt, seed) if reply.text else None
+        return self._pair(question, reply, prompt, seed) if reply.text else None
 
     def _questions(self, sample: Sample) -> list[Question]:
         rng = self.rng_of(sample)
@@ -73,7 +80,9 @@ class VisualQuestions(WritesText, Captioner):
         """Another seed for each question of a sample, or the same draws would answer them all."""
         return seed_for(self.seed_of(sample), "question", str(number))
 
-    def _pair(self, question: Question, answer: str, prompt: str, seed: int) -> dict[str, Any]:
-        pair = {"question": question.text, "answer": answer, "kind": question.kind, "model": self.model}
-        pair |= {"prompt": prompt, "stage": self.step_name}
+    def _pair(self, question: Question, reply: Reply, prompt: str, seed: int) -> dict[str, Any]:
+        about = {"kind": question.kind, "model": self.model, "prompt": prompt, "stage": self.step_name}
+        pair: dict[str, Any] = {"question": question.text, "answer": reply.text, **about}
+        if reply.is_cut:
+            pair["truncated"] = True
         return pair | {"seed": seed} if self.samples else pair

@@ -7,6 +7,7 @@ engine's.
 from pydantic import Field, field_validator
 
 from mmsynth.chat_stage import ChatStage
+from mmsynth.models.chat import Request
 from mmsynth.sample import Result, Sample
 from mmsynth.stage import Filter
 
@@ -42,6 +43,10 @@ class Grounding(ChatStage, Filter):
     def setup(self, device: str) -> None:
         super().setup(device)
         self.chat_model.check_choices(ANSWERS)
+
+    def trial(self) -> Request:
+        self.chat_model.check_prompt(self.question)
+        return self.trial_of(self._prompt("a picture"), images=[""], choices=ANSWERS)
 
     async def process_one(self, sample: Sample) -> Result:
         if sample.text is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from mmsynth.blocks import Edge, Flow, Item
 from mmsynth.engine.device_errors import free_device_memory, is_out_of_memory, raise_if_lost
-from mmsynth.engine.outcomes import Outcomes, settled, traceback_of
+from mmsynth.engine.outcomes import Outcomes, settled
 from mmsynth.engine.resources import Resources, on_device
 from mmsynth.engine.threads import ahead
 from mmsynth.errors import MMSynthError, SampleError
@@ -128,7 +128,7 @@ class BatchRunner:
                 return self._halves(samples, prepared, self.batch_size)
             return self._halves(samples, prepared, (len(samples) + 1) // 2)
         if not isinstance(found, SampleError):
-            log.warning("%s failed on sample %s:\n%s", self.stage.step_name, samples[0].key, traceback_of(found))
+            self._outcomes.log_failure(samples[0].key, found)
         return [found]
 
     def _try(

@@ -98,7 +98,7 @@ class InFlightRunner:
             return
         with self._changed:
             self._waiting_bytes -= entry.bytes
-        yield from self._outcomes.of(entry.item, entry.one.ended(self.stage), entry.one.usage)
+        yield from self._outcomes.of(entry.item, entry.one.ended(self.stage, self._outcomes), entry.one.usage)
 
 
 class _InFlight:

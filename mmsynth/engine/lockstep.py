@@ -115,7 +115,7 @@ class LockstepRunner:
                 self._answer(job.asked, job.assembled)
         for entry in batch.entries:
             if isinstance(entry, OneSample):
-                yield from self._outcomes.of(entry.item, entry.ended(self.stage), entry.usage)
+                yield from self._outcomes.of(entry.item, entry.ended(self.stage, self._outcomes), entry.usage)
             else:
                 yield entry
 

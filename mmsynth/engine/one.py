@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from mmsynth.blocks import Edge, Flow, Item
 from mmsynth.engine.device_errors import raise_if_lost
-from mmsynth.engine.outcomes import traceback_of
+from mmsynth.engine.outcomes import Outcomes
 from mmsynth.errors import MMSynthError, SampleError
 from mmsynth.models.chat import Collector, Reply, Usage, collecting
 from mmsynth.sample import Result
@@ -44,7 +44,7 @@ class OneSample:
         except BaseException as error:  # noqa: BLE001 - a counted failure of this sample alone, or raised by `ended`
             self.outcome = error
 
-    def ended(self, stage: Stage) -> Result | Exception:
+    def ended(self, stage: Stage, outcomes: Outcomes) -> Result | Exception:
         """What became of it. Raises errors that are no sample's."""
         error = self.outcome
         if not isinstance(error, BaseException):
@@ -57,7 +57,7 @@ class OneSample:
             raise error
         raise_if_lost(error)
         if not isinstance(error, SampleError):
-            log.warning("%s failed on sample %s:\n%s", stage.step_name, self.item.key, traceback_of(error))
+            outcomes.log_failure(self.item.key, error)
         return error
 
 

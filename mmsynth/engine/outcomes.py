@@ -31,7 +31,16 @@ class Outcomes:
         self._name, self._opens_groups = stage.step_name, stage.opens_groups
         self._step = _provenance(stage)
         self._scores, self._arrays = frozenset(stage.score_names()), frozenset(stage.array_names())
+        self._logged: set[type[Exception]] = set()
         self._seed_of = partial(seed_for, stage.run_seed, stage.step_name)  # stage.seed_of(), whose fields are slow
+
+    def log_failure(self, key: str, error: Exception) -> None:
+        """Log why a sample failed: with its traceback where it is the first of its kind, the others are counted."""
+        if type(error) in self._logged:
+            log.debug("%s failed on sample %s: %s", self._name, key, error)
+            return
+        self._logged.add(type(error))
+        log.warning("%s failed on sample %s:\n%s", self._name, key, traceback_of(error))
 
     def one_each(self, samples: Sequence[Sample], results: Any) -> list[Result]:
         """The results, one for each sample. Raises PluginError."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from mmsynth.errors import ModelError, PluginError
 from mmsynth.models.devices import dtype_name
-from mmsynth.models.files import ModelFiles, ModelInfo, find_model, first_line
+from mmsynth.models.files import ModelFiles, ModelInfo, find_model
 from mmsynth.models.loading import loading_quietly
+from mmsynth.models.weights import check_files, in_one_line, loaded_whole
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -20,7 +21,8 @@ Kind: TypeAlias = Literal["image", "text"]
 
 #: without a word on it, transformers would ask the person at the terminal whether to run a checkpoint's own code
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_FILES = ["*.json", "model*.safetensors", "*.txt", "*.model"]
+_IGNORED = [f"*/{pattern}" for pattern in _FILES]
 
 
 def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequence[str]) -> ModelFiles:
@@ -35,15 +37,17 @@ def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequen
         "image": transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
         "text": transformers.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     }
-    found = find_model(model, revision=revision, patterns=_FILES)
+    found = find_model(model, revision=revision, patterns=_FILES, ignored=_IGNORED)
     try:
         config = transformers.AutoConfig.from_pretrained(found.folder, **_LOCAL)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # transformers and the libraries below it raise a dozen kinds
         raise ModelError(f"model '{model}' has no readable configuration in {found.folder}") from error
     if type(config) not in known_kinds[kind]:
         raise ModelError(f"model '{model}' is a '{config.model_type}', which is no {kind} classifier of transformers")
-    if not any(found.folder.glob("*.safetensors")):
+    weights = sorted(found.folder.glob("model*.safetensors"))
+    if not weights and not any(found.folder.glob("model*.safetensors.index.json")):
         raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; mmsynth loads no others")
+    check_files(model, found.folder, weights)
     known = [str(label) for label in (config.id2label or {}).values()]
     if unknown := [label for label in labels if label not in known]:
         raise ModelError(f"model '{model}' has no label '{unknown[0]}'; its labels: {', '.join(known)}")
@@ -76,9 +80,12 @@ class _Classifier:
         model_class, processor_class = classes[kind]
         try:  # transformers and the libraries below it raise a dozen kinds for broken files
             self.processor: Any = processor_class.from_pretrained(found.folder, **_LOCAL)
-            model: Any = model_class.from_pretrained(found.folder, dtype=dtype, use_safetensors=True, **_LOCAL)
+            loaded = model_class.from_pretrained(
+                found.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **_LOCAL
+            )
         except Exception as error:
-            raise ModelError(f"model '{found.id}' could not be loaded: {first_line(error)}") from error
+            raise ModelError(f"model '{found.id}' could not be loaded: {in_one_line(error)}") from error
+        model: Any = loaded_whole(found.id, "", loaded)
         self.model: Any = model.to(device).eval()
         self.info = ModelInfo(found.id, found.revision, dtype_name(dtype))
         config: Any = model.config

@@ -31,17 +31,20 @@ class ModelFiles:
     revision: str
 
 
-def find_model(model: str, *, revision: str | None = None, patterns: list[str] | None = None) -> ModelFiles:
+def find_model(
+    model: str, *, revision: str | None = None, patterns: list[str] | None = None, ignored: list[str] | None = None
+) -> ModelFiles:
     """The folder of `model`: a local folder as it is, a hub id from the cache or the hub.
 
-    `patterns` limits which files of a hub repository are fetched. Raises ModelError in one line, offline too.
+    `patterns` limits which files of a hub repository are fetched, less those that are `ignored`. Raises ModelError in
+    one line, offline too.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
         return ModelFiles(model, folder, _folder_revision(folder))
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
         raise ModelError(f"model '{model}' is no local folder and no hub id (owner/name)")
-    return _from_hub(model, revision, patterns)
+    return _from_hub(model, revision, patterns, ignored)
 
 
 def nano_files(kind: str) -> ModelFiles:
@@ -58,13 +61,13 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> ModelFiles:
+def _from_hub(model: str, revision: str | None, patterns: list[str] | None, ignored: list[str] | None) -> ModelFiles:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise ModelError(f"model '{model}' comes from the hub: pip install 'mmsynth[all]'") from error
     try:
-        folder = snapshot_download(model, revision=revision, allow_patterns=patterns)
+        folder = snapshot_download(model, revision=revision, allow_patterns=patterns, ignore_patterns=ignored)
     except Exception as error:  # the hub's client raises a dozen kinds; all mean that there is no model
         raise ModelError(
             f"model '{model}' could not be found or downloaded: no local folder, not in the hub's cache, and "

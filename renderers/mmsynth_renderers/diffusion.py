@@ -14,17 +14,28 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from mmsynth.errors import ModelError, PluginError, RecipeError, SampleError
+from mmsynth.errors import MMSynthError, ModelError, PluginError, RecipeError, SampleError
 from mmsynth.image import Image
-from mmsynth.models import ModelFiles, ModelInfo, dtype_name, loading_quietly, resolve_dtype, tell_of_nano
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.models import (
+    ModelFiles,
+    ModelInfo,
+    dtype_name,
+    in_one_line,
+    loading_quietly,
+    resolve_dtype,
+    tell_of_nano,
+)
+from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth.stage import Renderer
+from mmsynth_renderers.parts import load_parts
 from mmsynth_renderers.pipeline_files import find_pipeline
 from mmsynth_renderers.schedulers import check_scheduler, exchange_scheduler
 
 if TYPE_CHECKING:
     import PIL.Image
     import torch
+
+    from mmsynth_renderers.finite import FiniteWatch
 
 #: the arguments of a pipeline's call that this stage sets itself
 _OWN = frozenset({"prompt", "generator", "num_images_per_prompt", "output_type", "return_dict", "latents", "callback"})
@@ -42,7 +53,8 @@ class DiffusionRenderer(Renderer):
     in any batch and, to the device's rounding, on any device.
 
     Drops `safety_checker` (flagged by the pipeline's own checker, which cannot be turned off here) and `black_image`
-    (the model overflowed, as some do in float16). A caption that no text encoder could read to its end is drawn all
+    (nothing but zeros). Latents or pixels that are not finite, as where a model overflows in float16, fail as
+    `not_finite`. A caption that no text encoder could read to its end is drawn all
     the same and marked: `record["prompt_truncated"]`. Samples without a caption fail as `no_prompt`.
     """
 
@@ -63,6 +75,7 @@ class DiffusionRenderer(Renderer):
     batch_size: int = Field(4, ge=1, description="samples that go through the model together")
 
     _pipeline: Any = PrivateAttr(default=None)
+    _watch: "FiniteWatch | None" = PrivateAttr(default=None)
     _arguments: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @field_validator("size")
@@ -97,6 +110,7 @@ class DiffusionRenderer(Renderer):
     def setup(self, device: str) -> None:
         import torch
 
+        from mmsynth_renderers.finite import FiniteWatch
         from mmsynth_renderers.text_once import encode_once
 
         files, dtype = self._find(), resolve_dtype(self.dtype, device)
@@ -115,6 +129,7 @@ class DiffusionRenderer(Renderer):
             # the layout that convolutions are quickest in, on CPUs and on GPUs: a sixth of the decoding on two cores
             vae.to(memory_format=torch.channels_last)
         encode_once(pipeline)
+        self._watch = FiniteWatch(pipeline)
         self._pipeline = pipeline.to(device)
         self.record_model(ModelInfo(files.id, files.revision, dtype_name(dtype)))
 
@@ -158,7 +173,9 @@ class DiffusionRenderer(Renderer):
         self._check_size(drawn.images[0])
         flagged = _flags(drawn, len(batch))
         truncated = [self._is_truncated(prompt) for prompt in prepared]
-        return [_result(*each) for each in zip(batch, drawn.images, flagged, truncated, strict=True)]
+        assert self._watch is not None, "setup() must run before the first batch"
+        finite = self._watch.rows(len(batch))
+        return [_result(*each) for each in zip(batch, drawn.images, flagged, truncated, finite, strict=True)]
 
     def _check_size(self, picture: "PIL.Image.Image") -> None:
         """Raise RecipeError where the pipeline rounded the size asked for, as some do in silence."""
@@ -198,7 +215,6 @@ def _quiet() -> Iterator[None]:
 @loading_quietly("transformers", "diffusers")
 def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
     import diffusers
-    from safetensors import SafetensorError
 
     auto: Any = diffusers.AutoPipelineForText2Image
 
@@ -206,19 +222,14 @@ def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
     renamed = tuple(int(part) for part in diffusers.__version__.split(".")[:2]) >= (0, 41)
     options = {"dtype" if renamed else "torch_dtype": dtype, "variant": variant, "use_safetensors": True}
     try:
-        pipeline = auto.from_pretrained(files.folder, local_files_only=True, **options)
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        SafetensorError,
-    ) as error:
-        detail = " ".join(str(error).split())[:300]
-        raise ModelError(f"model '{files.id}' could not be loaded as a text-to-image pipeline: {detail}") from error
+        parts = load_parts(files, dtype, variant)
+        pipeline = auto.from_pretrained(files.folder, local_files_only=True, **parts, **options)
+    except MMSynthError:
+        raise
+    except Exception as error:  # diffusers and the libraries below it raise a dozen kinds
+        raise ModelError(
+            f"model '{files.id}' could not be loaded as a text-to-image pipeline: {in_one_line(error)}"
+        ) from error
     missing = {"prompt", "generator"} - inspect.signature(pipeline.__call__).parameters.keys()
     if missing:
         raise ModelError(
@@ -256,7 +267,11 @@ def _flags(drawn: Any, n: int) -> list[bool]:
     return [bool(flag) for flag in verdict] if verdict else [False] * n
 
 
-def _result(sample: Sample, picture: "PIL.Image.Image", flagged: bool, truncated: bool) -> Result:
+def _result(sample: Sample, picture: "PIL.Image.Image", flagged: bool, truncated: bool, is_finite: bool) -> Result:
+    if not is_finite:
+        return Failed(
+            "not_finite", "the model's latents or pixels are not finite: its weights are broken, or its dtype"
+        )
     if flagged:
         return Dropped("safety_checker")
     if picture.getbbox() is None:  # nothing but zeros

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from mmsynth.errors import ModelError, RecipeError
-from mmsynth.models import ModelFiles, find_model, nano_files
+from mmsynth.models import ModelFiles, check_files, find_model, nano_files
 
 _INDEX = "model_index.json"
 _SMALL_FILES = ("json", "txt", "model", "jinja", "tiktoken")
@@ -37,7 +37,7 @@ def _fetch(model: str, revision: str | None, variant: str | None) -> ModelFiles:
     patterns = file_patterns(list(components), variant)
     files = find_model(model, revision=revision, patterns=patterns)
     # a repository may hold the variant of some components only: the others come as they are
-    plain = [name for name in _models(files) if not _has_weights(files.folder / name, variant)]
+    plain = [name for name in _models(files) if not has_weights(files.folder / name, variant)]
     if variant and plain:
         files = find_model(model, revision=revision, patterns=[*patterns, *_weight_patterns(plain, None)])
     return files
@@ -57,15 +57,16 @@ def _weight_patterns(components: list[str], variant: str | None) -> list[str]:
 
 def _check_weights(files: ModelFiles, variant: str | None) -> None:
     models = _models(files)
-    if variant and not any(_has_weights(files.folder / name, variant) for name in models):
+    if variant and not any(has_weights(files.folder / name, variant) for name in models):
         raise ModelError(f"model '{files.id}' has no files of the variant '{variant}'{_variants(files, models)}")
     for name in models:
         folder = files.folder / name
-        if not _has_weights(folder, None) and not (variant and _has_weights(folder, variant)):
+        if not has_weights(folder, None) and not (variant and has_weights(folder, variant)):
             raise ModelError(
                 f"model '{files.id}' has no safetensors weights for its {name}, and no other kind is loaded"
                 f"{_variants(files, models)}"
             )
+        check_files(files.id, folder, folder.glob("*.safetensors"))
 
 
 def _variants(files: ModelFiles, models: list[str]) -> str:
@@ -75,7 +76,8 @@ def _variants(files: ModelFiles, models: list[str]) -> str:
     return f" (variants that are there: {', '.join(sorted(found))})" if found else ""
 
 
-def _has_weights(folder: Path, variant: str | None) -> bool:
+def has_weights(folder: Path, variant: str | None) -> bool:
+    """Whether a component's folder has safetensors weights of this variant, or plain ones where it is None."""
     stems = "|".join(_STEMS)
     middle = re.escape(f".{variant}") if variant else ""
     name = re.compile(rf"({stems}){middle}(-\d+-of-\d+)?\.safetensors")
@@ -93,7 +95,12 @@ def _models(files: ModelFiles) -> list[str]:
 
 
 def _components(files: ModelFiles) -> dict[str, str]:
-    """Component → class name, from the index; those that the pipeline goes without are left out."""
+    """Component → class name, of the same."""
+    return {name: kind for name, (_, kind) in libraries(files).items()}
+
+
+def libraries(files: ModelFiles) -> dict[str, tuple[str, str]]:
+    """Component → library and class name, from the index; those that the pipeline goes without are left out."""
     index = files.folder / _INDEX
     if not index.is_file():
         raise ModelError(f"model '{files.id}' is no diffusers pipeline: it has no {_INDEX}")
@@ -102,4 +109,4 @@ def _components(files: ModelFiles) -> dict[str, str]:
     except ValueError as error:
         raise ModelError(f"model '{files.id}' has a broken {_INDEX}: {error}") from error
     pairs = {name: entry for name, entry in entries.items() if isinstance(entry, list) and not name.startswith("_")}
-    return {name: str(pair[1]) for name, pair in pairs.items() if len(pair) == 2 and None not in pair}
+    return {name: (str(pair[0]), str(pair[1])) for name, pair in pairs.items() if len(pair) == 2 and None not in pair}

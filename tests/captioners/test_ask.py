@@ -72,6 +72,7 @@ def test_a_pair_says_how_it_came_about(checkpoint, pictures):
         "model": folder,
         "prompt": f"{pair['question']} Answer yes or no.",
         "stage": "caption:ask",
+        "truncated": True,
     }
     (result,) = results_of(asker(folder, questions=[COUNT]), pictures[:1])
     assert (result.record["qa"][0]["kind"], result.record["qa"][0]["prompt"]) == ("given", COUNT)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers as tf
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from mmsynth.errors import ModelError
 from mmsynth.image import Image
@@ -187,6 +188,7 @@ def test_a_caption_says_what_wrote_it(checkpoint, pictures):
         "model": folder,
         "prompt": PROMPT,
         "stage": "caption:vlm",
+        "truncated": True,
     }
     assert results_of(sampled, pictures[:1])[0].record["captions"][-1]["seed"] == sampled.seed_of(pictures[0])
     (info,) = greedy.models
@@ -252,6 +254,30 @@ def test_folders_that_hold_no_usable_model_are_refused_before_any_work(checkpoin
     assert "'bert', which is no image-text-to-text model" in check(text_only)
     (text_only / "config.json").write_text(json.dumps({"model_type": "new", "auto_map": {"AutoConfig": "x.Y"}}))
     assert "trust_remote_code" in check(text_only)
+
+
+@pytest.mark.parametrize("name", ["blip", "llava"])
+def test_weights_that_are_missing_are_not_drawn_at_random(name, checkpoint, tmp_path):
+    folder = Path(shutil.copytree(checkpoint(name), tmp_path / name))
+    weights = load_file(folder / "model.safetensors")
+    weights.pop(next(key for key in weights if "norm" in key.lower() and key.endswith("weight")))
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    stage = VisionLanguageCaptioner(model=str(folder), dtype="float32")
+    stage.check()
+    with pytest.raises(ModelError, match="1 weights are missing in its files"):
+        stage.setup("cpu")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "run git lfs pull"), (None, "fetch it")],
+)
+def test_weights_that_are_not_whole_are_found_before_any_work(content, message, checkpoint, tmp_path):
+    folder = Path(shutil.copytree(checkpoint("blip"), tmp_path / "blip"))
+    weights = folder / "model.safetensors"
+    weights.write_bytes(content or weights.read_bytes()[:-8])
+    with pytest.raises(ModelError, match=message):
+        VisionLanguageCaptioner(model=str(folder)).check()
 
 
 def test_sampling_parameters_without_a_temperature_are_refused():

@@ -1,9 +1,11 @@
 """Classifiers are found by their labels before anything is loaded, and read as much of a text as they can."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from mmsynth.errors import ModelError
 from mmsynth.models.classifiers import ImageClassifier, TextClassifier, find_classifier
@@ -62,11 +64,20 @@ def test_what_is_no_such_classifier_is_refused_before_it_is_loaded(vit: Path, be
 
 
 def test_broken_weights_are_a_model_error(vit: Path, tmp_path: Path) -> None:
-    import torch
-
     for file in vit.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    found = find_classifier("image", str(tmp_path), None, LABELS)
     with pytest.raises(ModelError, match="could not be loaded"):
-        ImageClassifier(found, LABELS, "cpu", torch.float32)
+        find_classifier("image", str(tmp_path), None, LABELS)
+
+
+@pytest.mark.parametrize("lacking", ["classifier.weight", "vit.layers.1.layernorm_before.weight"])
+def test_weights_that_are_missing_are_not_drawn_at_random(vit: Path, tmp_path: Path, lacking: str) -> None:
+    import torch
+
+    shutil.copytree(vit, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    name = next(name for name in weights if name.split(".")[-2:] == lacking.split(".")[-2:])
+    save_file({key: value for key, value in weights.items() if key != name}, tmp_path / "model.safetensors")
+    with pytest.raises(ModelError, match="1 weights are missing in its files"):
+        ImageClassifier(find_classifier("image", str(tmp_path), None, LABELS), LABELS, "cpu", torch.float32)

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from mmsynth.errors import ModelError
 from mmsynth.models.clip.find import find_clip
@@ -80,7 +82,7 @@ def test_a_missing_text_tower_is_found_out_before_any_work(tmp_path: Path, clip_
 
 
 def test_a_local_checkpoint_goes_with_a_models_name(tmp_path: Path) -> None:
-    (tmp_path / "mine.safetensors").write_bytes(b"weights")
+    save_file({"weight": np.zeros(2)}, tmp_path / "mine.safetensors")
     found = find_clip(f"ViT-S-32-alt/{tmp_path / 'mine.safetensors'}")
     assert (found.name, found.pretrained) == ("ViT-S-32-alt", str(tmp_path / "mine.safetensors"))
     assert found.revision.startswith("sha256-")

@@ -1,12 +1,14 @@
 """ClipModel leaves out what changes no embedding, and nothing else; captions are cut where they do not fit."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from mmsynth.errors import ModelError
 from mmsynth.models.clip.find import find_clip
@@ -89,6 +91,15 @@ def test_broken_weights_are_a_model_error(tmp_path: Path, clip_folder: Path) -> 
     (tmp_path / "open_clip_config.json").write_text((clip_folder / "open_clip_config.json").read_text())
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"no weights")
     with pytest.raises(ModelError, match="could not be loaded"):
+        loaded(tmp_path)
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(tmp_path: Path, clip_folder: Path) -> None:
+    shutil.copytree(clip_folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "open_clip_model.safetensors")
+    weights.pop("ln_final.weight" if "ln_final.weight" in weights else "text.ln_final.weight")
+    save_file(weights, tmp_path / "open_clip_model.safetensors")
+    with pytest.raises(ModelError, match=r"could not be loaded: .*ln_final.weight"):
         loaded(tmp_path)
 
 

@@ -181,6 +181,7 @@ def test_a_text_only_model_answers_conversations_as_its_own_template_writes_them
         ids = tokenizer.apply_chat_template(written, add_generation_prompt=True, return_tensors="pt", return_dict=True)
         output = plain.generate(**ids, do_sample=False, max_new_tokens=TOKENS, pad_token_id=2)
         text = tokenizer.decode(output[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+        text = text.rstrip("\N{REPLACEMENT CHARACTER}").strip()  # cut in the middle of a character
         expected.append((text, ids["input_ids"].shape[1]))
     requests = [Request([message(*turn) for turn in turns], max_tokens=TOKENS) for turns in conversations]
     replies = [reply for reply in answered(load(folder), requests) if isinstance(reply, Reply)]

@@ -17,9 +17,10 @@ import torch
 from diffusers import StableDiffusionPipeline, UniPCMultistepScheduler
 from huggingface_hub.utils import filter_repo_objects
 from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
 
 from mmsynth.errors import ModelError, RecipeError, SampleError
-from mmsynth.sample import Dropped, Result, Sample
+from mmsynth.sample import Dropped, Failed, Result, Sample
 from mmsynth_renderers.diffusion import DiffusionRenderer
 from mmsynth_renderers.pipeline_files import file_patterns
 from tests.renderers.tiny_diffusion import (
@@ -227,12 +228,24 @@ def test_flagged_pictures_are_dropped_and_their_neighbours_live(tmp_path: Path) 
 
 
 def test_black_pictures_never_reach_the_data(tmp_path: Path) -> None:
+    folder = save_stable_diffusion(tmp_path / "black")
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    torch.nn.init.zeros_(pipeline.vae.decoder.conv_out.weight)
+    torch.nn.init.constant_(pipeline.vae.decoder.conv_out.bias, -1)
+    pipeline.save_pretrained(folder)
+    assert ready(folder).process(SAMPLES[:2]) == [Dropped("black_image")] * 2
+
+
+@pytest.mark.parametrize("part", ["vae.decoder.conv_out", "unet.conv_out"])
+def test_pictures_of_numbers_that_are_none_fail(part: str, tmp_path: Path) -> None:
     folder = save_stable_diffusion(tmp_path / "overflowing")
     pipeline = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
-    torch.nn.init.constant_(pipeline.vae.decoder.conv_out.weight, float("nan"))
+    model, _, layer = part.partition(".")
+    torch.nn.init.constant_(getattr(pipeline, model).get_submodule(layer).weight[0], float("nan"))
     pipeline.save_pretrained(folder)
     with np.errstate(invalid="ignore"):
-        assert ready(folder).process(SAMPLES[:2]) == [Dropped("black_image")] * 2
+        results = ready(folder).process(SAMPLES[:2])
+    assert [result.reason for result in results if isinstance(result, Failed)] == ["not_finite"] * 2
 
 
 def test_a_sample_without_a_caption_fails_alone(folder: Path) -> None:
@@ -326,8 +339,22 @@ def test_broken_weights_are_one_clear_error(folder: Path, tmp_path: Path) -> Non
     broken = shutil.copytree(folder, tmp_path / "broken")
     weights = broken / "unet/diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="could not be loaded as a text-to-image pipeline"):
-        ready(broken)
+    with pytest.raises(ModelError, match=r"could not be loaded: .*unet"):
+        DiffusionRenderer(model=str(broken)).check()
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    with pytest.raises(ModelError, match="Git LFS pointer: run git lfs pull"):
+        DiffusionRenderer(model=str(broken)).check()
+
+
+@pytest.mark.parametrize(("part", "file"), [("unet", "diffusion_pytorch_model"), ("text_encoder", "model")])
+def test_weights_that_are_missing_are_not_drawn_at_random(folder: Path, tmp_path: Path, part: str, file: str) -> None:
+    lacking = shutil.copytree(folder, tmp_path / "lacking")
+    path = lacking / part / f"{file}.safetensors"
+    weights = load_file(path)
+    weights.pop(next(name for name in weights if name.endswith("norm2.weight") or "layer_norm2.weight" in name))
+    save_file(weights, path, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"1 weights of its {part} are missing in its files"):
+        ready(lacking)
 
 
 def test_a_revision_of_a_local_folder_is_refused(folder: Path) -> None:

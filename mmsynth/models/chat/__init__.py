@@ -3,8 +3,9 @@
 base.py      Request, Reply, ChatModel: what stages and engines agree on
 
 Engines are found by entry point (`mmsynth.chat_engines`). `transformers`, in this process: transformers_engine.py
-(answers in batches), checkpoints.py (find and load), prompting.py (conversations → inputs), sampling.py (own seeds),
-choices.py (one answer among a few).
+(answers in batches), checkpoints.py (find and load), prompting.py (conversations → inputs; processors.py asks what a
+processor does, literal.py keeps special tokens out), tensors.py, sampling.py (own seeds), choices.py (one answer among
+a few), replies.py (tokens → Reply).
 
 Importing this loads no torch.
 """

@@ -28,6 +28,9 @@ class Request:
     - `max_tokens`, `temperature`, `top_p`, `top_k`: how it is drawn; at temperature 0 the likeliest token is taken
     - `choices`: answers to choose among by the first token: the reply has their probabilities, no text is written
     - `schema`: a JSON schema that the text has to keep, for engines that can hold a model to one
+    - `stop`: strings before which the text ends, beside what the model itself stops at
+    - `is_literal`: special tokens in the texts (`<image>`, `</s>`) reach the model as plain text, so that a caption
+      cannot steer it; False for texts that come from a recipe and may want them
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -39,6 +42,8 @@ class Request:
     top_k: int | None = None
     choices: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
+    stop: tuple[str, ...] = ()
+    is_literal: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,8 @@ class Reply:
     """What a chat model answered.
 
     - `finish`: "stop" where the model ended by itself, "length" where `max_tokens` cut it off
+    - `reasoning`: what the model thought before it answered, where it says so; the text is the answer alone, and empty
+      where the thought has no end
     - `choice_probabilities`: choice → probability, adding up to 1, where the request gave choices
     """
 
@@ -64,6 +71,12 @@ class Reply:
     finish: str = "stop"
     usage: Usage = Usage()
     choice_probabilities: Mapping[str, float] = field(default_factory=dict)
+    reasoning: str = ""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether `max_tokens` cut it off."""
+        return self.finish == "length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +96,8 @@ class ChatModel(ABC):
     info: ModelInfo
     #: whether it takes conversations, with a system message and several turns; plain captioners do not
     is_chat: bool = True
+    #: whether it takes pictures; text-only models do not
+    takes_images: bool = True
 
     @abstractmethod
     async def chat(self, request: Request) -> Reply:
@@ -102,6 +117,12 @@ class ChatModel(ABC):
 
     def check_choices(self, choices: Sequence[str]) -> None:  # noqa: B027 - most models need nothing for it
         """Raise ModelError if requests with these `choices` cannot be answered, whatever they ask."""
+
+    def check_prompt(self, text: str) -> None:  # noqa: B027 - most models need nothing for it
+        """Raise ModelError if a recipe's own `text` cannot be put to this model, whatever is asked with it."""
+
+    def check_request(self, request: Request) -> None:  # noqa: B027 - asking a server costs something
+        """Raise ModelError, in one line, if the model can never answer requests such as this one."""
 
 
 class BatchChatModel(ChatModel):

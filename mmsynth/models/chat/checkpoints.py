@@ -6,14 +6,18 @@ Gives the model, what makes its inputs, and its tokenizer. Does not know what is
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mmsynth.errors import ModelError, PluginError
+from mmsynth.errors import MMSynthError, ModelError, PluginError
 from mmsynth.models.files import ModelFiles, find_model, nano_files
 from mmsynth.models.loading import loading_quietly
+from mmsynth.models.weights import check_files, in_one_line, loaded_whole
 
 if TYPE_CHECKING:
     import torch
 
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+#: what transformers reads, by the names that it gives to weights: consolidated.safetensors is the same model once more
+_FILES = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+#: and not in folders (original/, onnx/), save for more chat templates
+_IGNORED = [f"*/{pattern}" for pattern in _FILES if pattern != "*.jinja"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +45,14 @@ def find_checkpoint(model: str, revision: str | None, trust_remote_code: bool) -
     """The folder of a model that writes text, in safetensors, checked without loading it. Raises ModelError."""
     if model == "nano":
         return nano_files("chat")
-    found = find_model(model, revision=revision, patterns=[*_FILES, "*.py"] if trust_remote_code else _FILES)
+    patterns = [*_FILES, "*.py"] if trust_remote_code else _FILES
+    found = find_model(model, revision=revision, patterns=patterns, ignored=_IGNORED)
     if not (found.folder / "config.json").is_file():
         raise ModelError(f"model '{model}' has no config.json in {found.folder}: not a transformers model")
-    if not any(found.folder.glob("*.safetensors")):
+    weights = sorted(found.folder.glob("model*.safetensors"))
+    if not weights and not any(found.folder.glob("model*.safetensors.index.json")):
         raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; others are not loaded")
+    check_files(model, found.folder, weights)
     _classes(found, trust_remote_code)
     return found
 
@@ -64,11 +71,19 @@ def load_checkpoint(found: ModelFiles, device: str, dtype: "torch.dtype", trust_
         else:
             processor = classes.processor.from_pretrained(found.folder, **options)
             tokenizer = getattr(processor, "tokenizer", None)
-        model = classes.model.from_pretrained(found.folder, dtype=dtype, use_safetensors=True, **options)
+        model = loaded_whole(
+            found.id,
+            "",
+            classes.model.from_pretrained(
+                found.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            ),
+        )
+    except MMSynthError:
+        raise
     except ImportError as error:  # processors name the package they miss (SmolVLM's needs num2words)
         raise PluginError(f"model '{found.id}' needs a package that is not installed: {first_line(error)}") from error
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"model '{found.id}' cannot be loaded: {first_line(error)}") from error
+    except Exception as error:  # transformers and the libraries below it raise a dozen kinds for broken files
+        raise ModelError(f"model '{found.id}' cannot be loaded: {in_one_line(error)}") from error
     if tokenizer is None:
         raise ModelError(f"model '{found.id}' has no processor with a tokenizer")
     return Checkpoint(found.id, model.to(device).eval(), processor, tokenizer)
@@ -92,12 +107,12 @@ def _classes(found: ModelFiles, trust_remote_code: bool) -> _Classes:
         ) from error
     try:
         config = AutoConfig.from_pretrained(found.folder, trust_remote_code=trust_remote_code, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of a dozen kinds
         if "trust_remote_code" in str(error):
             raise ModelError(
                 f"model '{found.id}' comes with code of its own: read it, then set trust_remote_code: true to run it"
             ) from error
-        raise ModelError(f"model '{found.id}' has a configuration that cannot be read: {first_line(error)}") from error
+        raise ModelError(f"model '{found.id}' has a configuration that cannot be read: {in_one_line(error)}") from error
     architectures: list[str] = config.architectures or []
     remote = getattr(config, "auto_map", None) or {} if trust_remote_code else {}
     # BLIP's answering model has the model type of its captioner, and other weights

@@ -3,13 +3,15 @@
 Knows how each family wants its prompt written and its batch padded. Does not know how text is generated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mmsynth.errors import SampleError
 from mmsynth.models.chat.base import CAPTION_PROMPT
 from mmsynth.models.chat.checkpoints import Checkpoint, first_line
+from mmsynth.models.chat.literal import Literal
+from mmsynth.models.chat.processors import sizes_leak, wanted_image_token
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -23,9 +25,6 @@ _PLAIN_CAPTION = {
 }
 #: plain models that were trained on questions in a form of their own; the others take the question as it is
 _PLAIN_QUESTION = {"paligemma": "answer en {question}", "blip-2": "Question: {question} Answer:"}
-#: processors that put the image's place into the text themselves
-_PLACES_IMAGE_ITSELF = {"blip-2", "instructblip", "kosmos-2", "florence2"}
-
 Messages = Sequence[Mapping[str, Any]]
 
 
@@ -35,7 +34,7 @@ class Row:
 
     text: str | None
     pictures: tuple["PIL.Image.Image", ...] = ()
-    batch_key: int = 0
+    batch_key: Hashable = 0
 
 
 class Prompts(Protocol):
@@ -43,6 +42,10 @@ class Prompts(Protocol):
 
     #: whether it takes conversations
     is_chat: bool
+    #: makes special tokens in texts plain text
+    literal: Literal
+    #: what a prompt may begin with to say where its picture is
+    leading_place: str
 
     def caption(self) -> str | None:
         """The prompt for a caption when the recipe gives none. None: the model wants no prompt."""
@@ -50,8 +53,11 @@ class Prompts(Protocol):
     def question(self, question: str, instruction: str) -> str:
         """The prompt for a question; `instruction` says in which form to answer."""
 
-    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
-        """The conversation as the model reads it, its pictures in order. Raises SampleError if it takes none such."""
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"], *, is_literal: bool = True) -> Row:
+        """The conversation as the model reads it, its pictures in order. Raises SampleError if it takes none such.
+
+        `is_literal`: special tokens in its texts are plain text.
+        """
 
     def inputs(self, rows: Sequence[Row]) -> Any:
         """The model's inputs for rows of one batch."""
@@ -63,8 +69,8 @@ def prompts_for(loaded: Checkpoint) -> Prompts:
         return TextPrompts(loaded.tokenizer, _template_of(loaded.tokenizer))
     template = _image_template(loaded.processor)
     if template is not None:
-        return ChatPrompts(loaded.processor, template)
-    return PlainPrompts(loaded.processor, loaded.model_type)
+        return ChatPrompts(loaded.processor, template, loaded.model)
+    return PlainPrompts(loaded.processor, loaded.model_type, loaded.model)
 
 
 def picture_names(messages: Messages) -> list[str]:
@@ -76,9 +82,12 @@ class ChatPrompts:
     """SmolVLM, Qwen-VL, LLaVA, Gemma, …: a conversation in the model's own template."""
 
     is_chat = True
+    leading_place = ""
 
-    def __init__(self, processor: Any, template: str) -> None:
+    def __init__(self, processor: Any, template: str, model: Any) -> None:
         self._processor, self._template = processor, template
+        self.literal = Literal(processor)
+        self._sizes_apart = sizes_leak(processor, model)
         # the first new token must follow the prompt's last one, so rows are filled up on the left
         processor.tokenizer.padding_side = "left"
 
@@ -88,14 +97,16 @@ class ChatPrompts:
     def question(self, question: str, instruction: str) -> str:
         return f"{question} {instruction}".strip()
 
-    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"], *, is_literal: bool = True) -> Row:
         # templates look for the part's type, and some for its keys: a picture's name is ours alone
         turns = [
             {"role": message["role"], "content": [_without_name(part) for part in _parts(message)]}
-            for message in messages
+            for message in (_literally(messages, self.literal) if is_literal else messages)
         ]
         # processors take pictures for all rows of a batch or for none
-        return Row(_render(self._processor, self._template, turns), tuple(pictures), batch_key=int(bool(pictures)))
+        sizes = tuple(picture.size for picture in pictures) if self._sizes_apart else ()
+        text = _render(self._processor, self._template, turns)
+        return Row(text, tuple(pictures), batch_key=(bool(pictures), sizes))
 
     def inputs(self, rows: Sequence[Row]) -> Any:
         texts = [row.text or "" for row in rows]
@@ -109,9 +120,12 @@ class ChatPrompts:
 class TextPrompts:
     """Llama, Qwen, Mistral, …: text alone, in the model's own chat template; without one it continues a text."""
 
+    leading_place = ""
+
     def __init__(self, tokenizer: Any, template: str | None) -> None:
         self._tokenizer, self._template = tokenizer, template
         self.is_chat = template is not None
+        self.literal = Literal(tokenizer)
         tokenizer.padding_side = "left"
 
     def caption(self) -> str | None:
@@ -120,9 +134,11 @@ class TextPrompts:
     def question(self, question: str, instruction: str) -> str:
         return f"{question} {instruction}".strip() if self.is_chat else question
 
-    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"], *, is_literal: bool = True) -> Row:
         if pictures:
             raise SampleError("no_images_taken", "the model reads text alone, and the request has a picture")
+        if is_literal:
+            messages = _literally(messages, self.literal)
         if self._template is None:
             return Row(_only_text(messages))
         # these templates join a message's content to other strings
@@ -144,11 +160,12 @@ class PlainPrompts:
 
     is_chat = False
 
-    def __init__(self, processor: Any, model_type: str) -> None:
+    def __init__(self, processor: Any, model_type: str, model: Any) -> None:
         self._processor, self._type = processor, model_type
-        token = getattr(processor, "image_token", None)
-        self._image_token = "" if token is None or model_type in _PLACES_IMAGE_ITSELF else str(token)
-        if self._image_token:  # a chat model's base: large images may take more tokens than small ones
+        self.literal = Literal(processor, named_only=True)
+        self._sizes_apart = sizes_leak(processor, model)
+        self.leading_place = wanted_image_token(processor) or ""
+        if self.leading_place:  # a chat model's base: large images may take more tokens than small ones
             processor.tokenizer.padding_side = "left"
 
     def caption(self) -> str | None:
@@ -157,21 +174,25 @@ class PlainPrompts:
     def question(self, question: str, instruction: str) -> str:
         return _PLAIN_QUESTION.get(self._type, "{question}").format(question=question)
 
-    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
+    def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"], *, is_literal: bool = True) -> Row:
         text = _only_text(messages)
+        if text is not None and self.leading_place:
+            text = text.removeprefix(self.leading_place)  # where it is put anyway
+        if text is not None and is_literal:
+            text = self.literal(text)
         if len(pictures) != 1:
             raise SampleError("not_one_image", f"the model takes one picture, and the request has {len(pictures)}")
         # several of these models ignore the padding mask, or count positions through the padding: rows whose prompts
         # have the same length need none
         length = 0 if text is None else len(self._processor.tokenizer(text)["input_ids"])
-        return Row(text, tuple(pictures), batch_key=length)
+        return Row(text, tuple(pictures), batch_key=(length, pictures[0].size if self._sizes_apart else None))
 
     def inputs(self, rows: Sequence[Row]) -> Any:
         images = [row.pictures[0] for row in rows]
-        if not self._image_token and rows[0].text is None:
+        if not self.leading_place and rows[0].text is None:
             return self._processor(images=images, return_tensors="pt")
-        texts = [self._with_image(row.text or "") for row in rows]
-        shown = [[image] for image in images] if self._image_token else images
+        texts = [self.leading_place + (row.text or "") for row in rows]
+        shown = [[image] for image in images] if self.leading_place else images
         inputs = self._processor(images=shown, text=texts, padding=True, return_tensors="pt")
         inputs.pop("labels", None)  # PaliGemma's processor gives them for training
         if self._type == "git":
@@ -179,9 +200,6 @@ class PlainPrompts:
             for name in {"input_ids", "attention_mask", "token_type_ids"} & inputs.keys():
                 inputs[name] = inputs[name][:, :-1]
         return inputs
-
-    def _with_image(self, prompt: str) -> str:
-        return prompt if self._image_token in prompt else self._image_token + prompt
 
 
 def _template_of(part: Any) -> str | None:
@@ -216,6 +234,18 @@ def _render(part: Any, template: str, turns: list[dict[str, Any]]) -> str:
 def _parts(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _literally(messages: Messages, literal: Literal) -> Messages:
+    return [
+        {
+            **message,
+            "content": [
+                {**part, "text": literal(part["text"])} if part["type"] == "text" else part for part in _parts(message)
+            ],
+        }
+        for message in messages
+    ]
 
 
 def _without_name(part: Mapping[str, Any]) -> dict[str, Any]:

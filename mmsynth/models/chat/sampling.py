@@ -82,6 +82,56 @@ class PromptColumns:
         return scores
 
 
+class FiniteScores:
+    """Change nothing; remember of each row and token whether its scores were numbers at all.
+
+    A model that overflows, or whose weights are broken, gives NaN, and `argmax` makes words of that. Kept on the device
+    and read once, after the last token.
+    """
+
+    def __init__(self) -> None:
+        self._steps: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
+        # NaN and infinity win the maximum; single tokens may be forbidden by minus infinity, not all of them
+        self._steps.append(scores.amax(dim=-1).isfinite())
+        return scores
+
+    def of_rows(self) -> list[list[bool]]:
+        """Row by row, token by token."""
+        import torch
+
+        rows: list[list[bool]] = torch.stack(self._steps, dim=1).tolist()
+        return rows
+
+
+class StopStrings:
+    """A stopping criterion: a row has ended once a stop string is in its new text.
+
+    It only saves time, what follows a stop string is cut off anyway: so it looks every few tokens, and the device waits
+    for it no oftener.
+    """
+
+    _EVERY = 8
+
+    def __init__(self, tokenizer: Any, strings: Sequence[str], columns: PromptColumns) -> None:
+        self._tokenizer, self._strings, self._columns = tokenizer, strings, columns
+        self._calls = 0
+        self._ended: torch.Tensor | None = None
+
+    def __call__(self, input_ids: "torch.Tensor", scores: Any, **_: Any) -> "torch.Tensor":
+        import torch
+
+        self._calls += 1
+        if self._calls % self._EVERY == 0:
+            texts = self._tokenizer.batch_decode(input_ids[:, self._columns.count :], skip_special_tokens=False)
+            ended = [any(string in text for string in self._strings) for text in texts]
+            self._ended = torch.tensor(ended, device=input_ids.device)
+        elif self._ended is None:
+            self._ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        return self._ended
+
+
 class RepetitionPenalty:
     """The repetition penalty of a checkpoint (Qwen-VL has one), blind to padding.
 

@@ -9,19 +9,22 @@ Does not know how prompts are written (`prompting`) nor how tokens are drawn (`s
 import copy
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mmsynth.errors import SampleError
+from mmsynth.errors import MMSynthError, ModelError, SampleError
 from mmsynth.models.chat.base import BatchChatModel, ModelSpec, Reply, Request, Usage
 from mmsynth.models.chat.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
 from mmsynth.models.chat.choices import ChoiceScores, choice_tokens
 from mmsynth.models.chat.prompting import Prompts, Row, picture_names, prompts_for
-from mmsynth.models.chat.sampling import Decoding, PromptColumns, RepetitionPenalty
+from mmsynth.models.chat.replies import ReplyWriter, opens_thought
+from mmsynth.models.chat.sampling import Decoding, FiniteScores, PromptColumns, RepetitionPenalty, StopStrings
+from mmsynth.models.chat.tensors import cast, moved, prompt_tokens
 from mmsynth.models.devices import resolve_dtype
 from mmsynth.models.files import ModelInfo
+from mmsynth.models.weights import in_one_line
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -56,7 +59,8 @@ class _HowAnswered:
 
     decoding: Decoding
     choices: tuple[str, ...]
-    batch_key: int
+    stop: tuple[str, ...]
+    batch_key: Hashable
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,8 @@ class _Batch:
     inputs: dict[str, Any]
     #: of each row, without padding
     prompt_tokens: list[int]
+    #: of each row, whether its prompt has opened a thought
+    is_thinking: list[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +91,17 @@ class TransformersChat(BatchChatModel):
         self.info = info
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
         self.prompts: Prompts = prompts_for(loaded)
-        self.is_chat = self.prompts.is_chat
+        self.is_chat, self.takes_images = self.prompts.is_chat, loaded.processor is not None
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self._repetition_penalty = float(getattr(self.model.generation_config, "repetition_penalty", None) or 1.0)
+        self._stop_strings = _strings(getattr(self.model.generation_config, "stop_strings", None))
         self._configs = _leave_choosing_to_requests(self.model, self.tokenizer)
-        self._stop_ids = _stop_ids(self.model)
         # a fast tokenizer must not pad in one thread while it reads or writes in another: one at a time makes inputs,
         # and what turns tokens into text has a copy of its own, so that the device waits for none of them
         self._making_inputs = threading.Lock()
-        self._writer = copy.deepcopy(self.tokenizer) if self.tokenizer.is_fast else self.tokenizer
+        self._writing = copy.deepcopy(self.tokenizer) if self.tokenizer.is_fast else self.tokenizer
+        self._writer = ReplyWriter(self._writing, _stop_ids(self.model))
         self._decoders = ThreadPoolExecutor(
             min(_MOST_DECODING_THREADS, os.cpu_count() or 1), thread_name_prefix="mmsynth-pictures"
         )
@@ -121,11 +128,12 @@ class TransformersChat(BatchChatModel):
         with self._making_inputs:
             for place, request in enumerate(requests):
                 try:
-                    row = self.prompts.row(request.messages, _shown(request, pictures))
+                    row = self.prompts.row(request.messages, _shown(request, pictures), is_literal=request.is_literal)
                 except SampleError as error:
                     errors[place] = error
                     continue
-                how = _HowAnswered(_decoding(request), request.choices, row.batch_key)
+                stop = () if request.choices else tuple(dict.fromkeys((*request.stop, *self._stop_strings)))
+                how = _HowAnswered(_decoding(request), request.choices, stop, row.batch_key)
                 groups.setdefault(how, []).append((place, row))
             return _Assembled([self._batch(how, rows) for how, rows in groups.items()], errors)
 
@@ -142,10 +150,34 @@ class TransformersChat(BatchChatModel):
     def _batch(self, how: _HowAnswered, rows: Sequence[tuple[int, Row]]) -> _Batch:
         made = self.prompts.inputs([row for _, row in rows])
         is_pinned = self.model.device.type == "cuda"
-        inputs = {name: _cast(value, self.model.dtype, is_pinned) for name, value in made.items()}
-        return _Batch(how, [place for place, _ in rows], inputs, _prompt_tokens(made, len(rows)))
+        inputs = {name: cast(value, self.model.dtype, is_pinned) for name, value in made.items()}
+        thinking = [opens_thought(row.text) for _, row in rows]
+        return _Batch(how, [place for place, _ in rows], inputs, prompt_tokens(made, len(rows)), thinking)
 
     # -- in the thread that owns the device --------------------------------------------------------------------------
+
+    def check_prompt(self, text: str) -> None:
+        place = self.prompts.literal.place_in(text.removeprefix(self.prompts.leading_place))
+        if place is not None:
+            raise ModelError(
+                f"model '{self.info.id}': the prompt holds '{place}', which stands for a picture in this model; "
+                "leave it out, the picture is shown anyway"
+            )
+
+    def check_request(self, request: Request) -> None:
+        """Make the inputs for one request and let the model write one token."""
+        reason = f"model '{self.info.id}' ({self.model.config.model_type}) cannot be asked this"
+        try:
+            found = self.answer([request], self.assemble([replace(request, max_tokens=1, stop=())]))[0]
+        except MMSynthError:
+            raise
+        except Exception as error:
+            if "CUDA error" in str(error):  # the device's failure, and no word on the model
+                raise
+            raise ModelError(f"{reason}: {in_one_line(error)}") from error
+        # what depends on the numbers is another sample's failure, or none
+        if isinstance(found, SampleError) and found.reason != "not_finite":
+            raise ModelError(f"{reason}: {found.detail}")
 
     def answer(self, requests: Sequence[Request], assembled: _Assembled) -> list[Reply | Exception]:
         replies: dict[int, Reply | Exception] = dict(assembled.errors)
@@ -154,24 +186,42 @@ class TransformersChat(BatchChatModel):
             replies.update(zip(batch.places, self._answer(batch, seeds), strict=True))
         return [replies[place] for place in range(len(requests))]
 
-    def _answer(self, batch: _Batch, seeds: Sequence[int]) -> list[Reply]:
-        inputs = {name: _moved(value, self.model.device) for name, value in batch.inputs.items()}
+    def _answer(self, batch: _Batch, seeds: Sequence[int]) -> list[Reply | Exception]:
+        inputs = {name: moved(value, self.model.device) for name, value in batch.inputs.items()}
+        finite = FiniteScores()
         if batch.how.choices:
             scores = ChoiceScores(self._choice_tokens[batch.how.choices])
-            self._generate(inputs, 1, [scores])
-            return [
+            self._generate(inputs, 1, [finite, scores])
+            replies = [
                 Reply("", usage=Usage(tokens, 1), choice_probabilities=dict(zip(batch.how.choices, row, strict=True)))
                 for row, tokens in zip(scores.probabilities(), batch.prompt_tokens, strict=True)
             ]
-        decoding = batch.how.decoding
-        choosing = decoding.processors(seeds, self.model.device)
-        written = self._generate(inputs, decoding.max_new_tokens, choosing).tolist()
-        return [self._reply(ids, tokens) for ids, tokens in zip(written, batch.prompt_tokens, strict=True)]
+        else:
+            decoding = batch.how.decoding
+            choosing = [finite, *decoding.processors(seeds, self.model.device)]
+            written = self._generate(inputs, decoding.max_new_tokens, choosing, batch.how.stop).tolist()
+            rows = zip(written, batch.prompt_tokens, batch.is_thinking, strict=True)
+            replies = [
+                self._writer.reply(ids, tokens, batch.how.stop, is_thinking=thinks) for ids, tokens, thinks in rows
+            ]
+        return [
+            reply if all(steps[: reply.usage.completion]) else self._not_finite(steps.index(False))
+            for reply, steps in zip(replies, finite.of_rows(), strict=True)
+        ]
 
-    def _generate(self, inputs: Mapping[str, Any], max_new_tokens: int, choosing: Sequence[Any]) -> "torch.Tensor":
+    def _not_finite(self, token: int) -> SampleError:
+        return SampleError(
+            "not_finite",
+            f"the model's scores for token {token + 1} are not finite in {self.info.dtype}: its weights are broken, "
+            "or it overflows (try another dtype)",
+        )
+
+    def _generate(
+        self, inputs: Mapping[str, Any], max_new_tokens: int, choosing: Sequence[Any], stop: tuple[str, ...] = ()
+    ) -> "torch.Tensor":
         """The new tokens of each row."""
         import torch
-        from transformers import LogitsProcessorList
+        from transformers import LogitsProcessorList, StoppingCriteriaList
 
         columns = PromptColumns()
         processors: list[Any] = [columns]
@@ -180,19 +230,18 @@ class TransformersChat(BatchChatModel):
             processors.append(RepetitionPenalty(self._repetition_penalty, mask))
         for config in self._configs:  # several models hand generation to a part that reads its own
             config.max_new_tokens = max_new_tokens
+        stopping: list[Any] = [StopStrings(self._writing, stop, columns)] if stop else []
         with torch.inference_mode():
             sequences: torch.Tensor = self.model.generate(
-                **inputs, logits_processor=LogitsProcessorList([*processors, *choosing])
+                **inputs,
+                logits_processor=LogitsProcessorList([*processors, *choosing]),
+                stopping_criteria=StoppingCriteriaList(stopping),
             )
         return sequences[:, columns.count :]
 
-    def _reply(self, ids: list[int], prompt_tokens: int) -> Reply:
-        """The text up to the first stop token, stripped."""
-        end = next((i for i, token in enumerate(ids) if token in self._stop_ids), None)
-        text = str(self._writer.decode(ids[:end], skip_special_tokens=True)).replace("\0", "").strip()
-        if end is None:
-            return Reply(text, "length", Usage(prompt_tokens, len(ids)))
-        return Reply(text, "stop", Usage(prompt_tokens, end + 1))
+
+def _strings(given: Any) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given or ())
 
 
 def _decoding(request: Request) -> Decoding:
@@ -222,33 +271,6 @@ def _shown(request: Request, pictures: "Mapping[int, PIL.Image.Image | SampleErr
             raise picture
         shown.append(picture)
     return shown
-
-
-def _cast(value: Any, dtype: "torch.dtype", is_pinned: bool) -> Any:
-    """Floating numbers as `dtype`, ready to be copied to the device while Python goes on."""
-    import torch
-
-    if isinstance(value, list | tuple):
-        return type(value)(_cast(one, dtype, is_pinned) for one in value)
-    if not isinstance(value, torch.Tensor):
-        return value
-    value = value.to(dtype) if value.is_floating_point() else value
-    return value.pin_memory() if is_pinned else value
-
-
-def _moved(value: Any, device: "torch.device") -> Any:
-    import torch
-
-    if isinstance(value, list | tuple):
-        return type(value)(_moved(one, device) for one in value)
-    return value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-
-
-def _prompt_tokens(inputs: Mapping[str, Any], rows: int) -> list[int]:
-    """Of each row, without padding; 0 where the model reads no text."""
-    mask = inputs.get("attention_mask")
-    counts: list[int] = [0] * rows if mask is None else mask.sum(dim=-1).tolist()
-    return counts
 
 
 def _leave_choosing_to_requests(model: Any, tokenizer: Any) -> list[Any]:

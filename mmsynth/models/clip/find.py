@@ -15,6 +15,7 @@ from typing import Any
 
 from mmsynth.errors import ModelError, PluginError
 from mmsynth.models.files import ModelFiles, find_model, first_line, nano_files
+from mmsynth.models.weights import check_files
 
 _CONFIG = "open_clip_config.json"
 _WEIGHTS = ("*.safetensors",)
@@ -68,6 +69,7 @@ def _in_folder(files: ModelFiles, tokenizer: str = "") -> ClipFiles:
             raise _pickled(files.id, files.folder)
         raise ModelError(f"model '{files.id}' has no weights: put an open_clip_model.safetensors into {files.folder}")
     _check_text_tower(files.id, text)
+    check_files(files.id, files.folder, files.folder.glob("*.safetensors"))
     name = f"local-dir:{files.folder}"
     # a hub repository may name another one's tokenizer; a local folder always holds its own
     borrowed = tokenizer and text.get("hf_tokenizer_name") and not _has(files.folder, ("tokenizer*",))
@@ -99,6 +101,7 @@ def _by_name(model: str) -> ClipFiles:
         path = _tagged_weights(model, about)
     if path.suffix != ".safetensors":
         raise _pickled(model, path)
+    check_files(model, path.parent, [path])
     _check_text_tower(model, config["text_cfg"])
     return ClipFiles(
         model,

@@ -12,6 +12,7 @@ from mmsynth.models.clip.find import ClipFiles
 from mmsynth.models.clip.text import CaptionReader, Tokens
 from mmsynth.models.devices import dtype_name
 from mmsynth.models.files import ModelInfo, first_line
+from mmsynth.models.weights import in_one_line
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -59,7 +60,7 @@ class ClipModel:
             )
             preprocess = image_transform_v2(PreprocessCfg(**self._model.visual.preprocess_cfg), is_train=False)
         except Exception as error:
-            raise ModelError(f"model '{found.id}' could not be loaded: {first_line(error)}") from error
+            raise ModelError(f"model '{found.id}' could not be loaded: {in_one_line(error)}") from error
         # its weights stay as if they were to be trained: without requires_grad torch multiplies the attention's strided
         # inputs by a copy of the weights for each text, which doubles the text tower's time on a CPU
         self._model.eval()
