@@ -6,7 +6,7 @@ sample with a key keeps it, a later one gets another, and its own stays in `reco
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -23,6 +23,7 @@ from mmsynth.sources.captions import note
 from mmsynth.sources.files import InputFile
 from mmsynth.sources.specs import SourceField, as_source
 from mmsynth.sources.unique import UniqueKeys
+from mmsynth.sources.weighted import Drawn, Rest, chosen, pieces_of
 from mmsynth.validation import build, mapping
 
 #: samples of a part that mix plans with at a time: a slice of its own, read from its start
@@ -161,7 +162,7 @@ class Mix(_Combined):
             renamed = keys.claim([one.key for one in drawn])
             payload = {
                 "order": [one.part for one in drawn],
-                "pieces": _pieces(drawn),
+                "pieces": pieces_of(drawn),
                 "renamed": [[i, key] for i, key in renamed.items()],
             }
             yield Slice(payload, len(drawn))
@@ -185,9 +186,9 @@ class Mix(_Combined):
         for part, piece, *_ in payload["pieces"]:
             yield from self.sources[part].source.files(piece)
 
-    def _draws(self, grain: int) -> Iterator["_Drawn"]:
+    def _draws(self, grain: int) -> Iterator[Drawn]:
         """Every sample in its turn."""
-        left = {part: _Rest(part, one.source, grain) for part, one in enumerate(self.sources)}
+        left = {part: Rest(part, one.source, grain) for part, one in enumerate(self.sources)}
         ended = [part for part, rest in left.items() if not rest]
         number = 0
         while not (ended and self.until == "first"):
@@ -196,7 +197,7 @@ class Mix(_Combined):
             if not left:
                 return
             weights = {part: self.sources[part].weight for part in left}
-            part = _chosen(weights, seed_for(self.seed, "mix", str(number)) / 2**63)
+            part = chosen(weights, seed_for(self.seed, "mix", str(number)) / 2**63)
             number += 1
             yield left[part].take()
             ended = [] if left[part] else [part]
@@ -210,73 +211,6 @@ class Mix(_Combined):
         for of, payload, size, start, stop in pieces:
             if of == part:
                 yield from islice(self.sources[part].source.keys(Slice(payload, size)), start, stop)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    """A sample in the order of a mixture: where it stands in which slice of which part."""
-
-    part: int
-    key: str
-    slice: Slice
-    position: int
-
-
-class _Rest:
-    """What is left of a part, a slice at a time. False where nothing is."""
-
-    def __init__(self, part: int, source: Source, grain: int) -> None:
-        self._part, self._source = part, source
-        self._slices = source.slices(grain)
-        self._slice = Slice(None, 0)
-        self._keys: list[str] = []
-        self._position = 0
-        self._refill()
-
-    def __bool__(self) -> bool:
-        return self._position < len(self._keys)
-
-    def take(self) -> _Drawn:
-        drawn = _Drawn(self._part, self._keys[self._position], self._slice, self._position)
-        self._position += 1
-        self._refill()
-        return drawn
-
-    def _refill(self) -> None:
-        while not self:
-            one = next(self._slices, None)
-            if one is None:
-                return
-            if one.size is None:
-                raise SourceError(
-                    f"mix cannot cut sources[{self._part}]: only reading its tars tells how many samples there are. "
-                    "Give local, uncompressed tars, or use concat"
-                )
-            self._slice, self._keys, self._position = one, list(self._source.keys(one)), 0
-
-
-def _chosen(weights: Mapping[int, float], draw: float) -> int:
-    """The part that a draw from [0, 1) falls on."""
-    left = draw * sum(weights.values())
-    for part, weight in weights.items():
-        left -= weight
-        if left < 0:
-            return part
-    return list(weights)[-1]  # rounding
-
-
-def _pieces(drawn: Sequence[_Drawn]) -> list[list[Any]]:
-    """Part, payload and size of its slice, start and stop in it; each part's in order."""
-    pieces: list[list[Any]] = []
-    latest: dict[int, list[Any]] = {}
-    for one in drawn:
-        piece = latest.get(one.part)
-        if piece is not None and piece[1] is one.slice.payload:
-            piece[-1] = one.position + 1
-        else:
-            latest[one.part] = [one.part, one.slice.payload, one.slice.size, one.position, one.position + 1]
-            pieces.append(latest[one.part])
-    return pieces
 
 
 def _of_part(read: Sample | Unreadable, part: int, key: str) -> Sample | Unreadable:
