@@ -27,7 +27,12 @@ def _texts(value: object) -> bool:
 
 
 def _captions(value: object) -> bool:
-    return _dicts(value) and _all_have(value, "text", str)
+    return _dicts(value) and all(
+        isinstance(entry.get("text"), str)
+        and isinstance(entry.get("origin", ""), str)
+        and _scores(entry.get("scores", {}))
+        for entry in _list(value)
+    )
 
 
 def _qa(value: object) -> bool:
@@ -77,7 +82,11 @@ def _negatives(value: object) -> bool:
 
 
 def _steps(value: object) -> bool:
-    return _dicts(value) and _all_have(value, "stage", str)
+    return _dicts(value) and all(
+        isinstance(step.get("stage"), str)
+        and all(_texts(step.get(name, [])) for name in ("judges", "scores", "arrays"))
+        for step in _list(value)
+    )
 
 
 def _synthetic(value: object) -> bool:

@@ -206,3 +206,9 @@ def test_every_field_is_on_the_page_and_every_example_is_valid() -> None:
         VALIDATOR.validate({"synthetic": SYNTHETIC, **example})
     for name in SCHEMA["properties"]["source"]["properties"]:
         assert re.search(rf"[`.]{name}`", PAGE), name
+
+
+@pytest.mark.parametrize("scores", [[1, 2], {"clip": "0.3"}, [{"by": "hand"}], "good", None])
+def test_scores_of_captions_in_another_shape_are_no_captions_of_ours(scores: object) -> None:
+    assert not has_shape("captions", [{"text": "a cat", "scores": scores}])
+    assert has_shape("captions", [{"text": "a cat", "scores": {"clip": 0.3}}, {"text": "a dog", "votes": scores}])
