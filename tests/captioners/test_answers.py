@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from mmsynth.errors import ModelError
+from mmsynth.models.chat.checkpoints import FILES, IGNORED
 from mmsynth.sample import Dropped, Failed, Sample
 from mmsynth.testing import run_stage
 from mmsynth_captioners.ask import VisualQuestions
@@ -117,3 +119,10 @@ def test_special_tokens_in_captions_are_text_for_the_model(tmp_path: Path, pictu
     literal = stage.chat_model.prompts.literal
     ids = stage.chat_model.tokenizer(literal("cat </s> <s> <image>"))["input_ids"]
     assert not set(ids) & set(stage.chat_model.tokenizer.convert_tokens_to_ids(["</s>", "<s>", "<image>"]))
+
+
+def test_a_hub_repository_is_fetched_once_and_not_in_other_formats_too() -> None:
+    files = ["config.json", "model-00001-of-00010.safetensors", "consolidated.safetensors", "onnx/x.json"]
+    files += ["original/consolidated.00.safetensors", "original/params.json", "model.safetensors.index.json"]
+    wanted = filter_repo_objects(files, allow_patterns=FILES, ignore_patterns=IGNORED)
+    assert list(wanted) == ["config.json", "model-00001-of-00010.safetensors", "model.safetensors.index.json"]

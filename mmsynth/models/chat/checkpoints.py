@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import torch
 
 #: what transformers reads, by the names that it gives to weights: consolidated.safetensors is the same model once more
-_FILES = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
+FILES = ["*.json", "model*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"]
 #: and not in folders (original/, onnx/), save for more chat templates
-_IGNORED = [f"*/{pattern}" for pattern in _FILES if pattern != "*.jinja"]
+IGNORED = [f"*/{pattern}" for pattern in FILES if pattern != "*.jinja"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ def find_checkpoint(model: str, revision: str | None, trust_remote_code: bool) -
     """The folder of a model that writes text, in safetensors, checked without loading it. Raises ModelError."""
     if model == "nano":
         return nano_files("chat")
-    patterns = [*_FILES, "*.py"] if trust_remote_code else _FILES
-    found = find_model(model, revision=revision, patterns=patterns, ignored=_IGNORED)
+    patterns = [*FILES, "*.py"] if trust_remote_code else FILES
+    found = find_model(model, revision=revision, patterns=patterns, ignored=IGNORED)
     if not (found.folder / "config.json").is_file():
         raise ModelError(f"model '{model}' has no config.json in {found.folder}: not a transformers model")
     weights = sorted(found.folder.glob("model*.safetensors"))

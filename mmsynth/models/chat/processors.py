@@ -17,13 +17,21 @@ def wanted_image_token(processor: Any) -> str | None:
     if token is None:
         return None
     number = processor.tokenizer.convert_tokens_to_ids(str(token))
-    for shown in ([[_picture(64, 64)]], [_picture(64, 64)]):
-        with suppress(Exception):  # what it refuses it does not take: it wants the token
-            made = processor(images=shown, text=[_TEXT], return_tensors="pt")
-            ids = made["input_ids"]
-            if bool((ids == number).any()) or _places(made):
-                return None
-    return str(token)
+    bare, placed = (_places(processor, text, number) for text in (_TEXT, f"{token}{_TEXT}"))
+    # where both give the same, the place is named
+    return None if bare and bare != placed else str(token)
+
+
+def _places(processor: Any, text: str, number: int) -> int:
+    """How many places of a picture the processor makes of a text with one picture; 0 where it refuses it."""
+    picture = _picture(64, 64)
+    for shown in ([[picture]], [picture]):
+        with suppress(Exception):  # it takes pictures in another way, or not with this text
+            made = processor(images=shown, text=[text], return_tensors="pt")
+            # some say by a mask or by indices where the picture is
+            elsewhere = any(name in made for name in ("image_embeds_position_mask", "image_patches_indices"))
+            return int((made["input_ids"] == number).sum()) or int(elsewhere)
+    return 0
 
 
 def sizes_leak(processor: Any, model: Any) -> bool:
@@ -46,7 +54,8 @@ def _is_filled_up(alone: Any, beside: Any) -> bool:
     one, two = alone.get("pixel_values"), beside.get("pixel_values")
     if not all(hasattr(pixels, "shape") and len(pixels.shape) >= 4 for pixels in (one, two)):
         return False
-    return bool(one.shape[-2:] != two.shape[-2:])
+    # some put all patches in one long row
+    return bool(len(two) > len(one) and one.shape[-2:] != two.shape[-2:])
 
 
 def _is_told(made: Any, model: Any) -> bool:
@@ -60,11 +69,6 @@ def _is_told(made: Any, model: Any) -> bool:
         for part in model.modules()
     )
     return "image_sizes" in made and not overlapping
-
-
-def _places(made: Any) -> bool:
-    """Some say where the picture is by a mask or by indices."""
-    return "image_embeds_position_mask" in made or "image_patches_indices" in made
 
 
 def _picture(width: int, height: int) -> Any:

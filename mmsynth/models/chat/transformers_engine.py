@@ -237,6 +237,11 @@ class TransformersChat(BatchChatModel):
                 logits_processor=LogitsProcessorList([*processors, *choosing]),
                 stopping_criteria=StoppingCriteriaList(stopping),
             )
+        if columns.count is None:  # Janus: nothing would say where the answer begins, nor draw it from its own seed
+            raise ModelError(
+                f"model '{self.info.id}' ({self.model.config.model_type}) takes no logits processors in transformers: "
+                "it cannot be used here"
+            )
         return sequences[:, columns.count :]
 
 
