@@ -10,7 +10,6 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from mmsynth.blocks import Block, Counted, ShardStats, Status
-from mmsynth.engine.stopping import end_with_parent
 from mmsynth.engine.work import Job, do_blocks
 from mmsynth.errors import DeviceError, MMSynthError, WorkerError
 from mmsynth.io.storage import storage_at
@@ -22,7 +21,6 @@ _ROWS_PER_MESSAGE = 16
 
 def work(pickled: bytes, device: str, threads: int, connection: "Connection[Any, Any]") -> None:
     """The life of a worker process. The job comes pickled: what that imports may take long, or fail."""
-    end_with_parent()
     for number in (getattr(signal, name, None) for name in ("SIGINT", "SIGHUP")):
         if number is not None:
             signal.signal(number, signal.SIG_IGN)  # the coordinator decides

@@ -21,7 +21,7 @@ from mmsynth.engine.block_queue import BlockQueue
 from mmsynth.engine.last_words import LastWords
 from mmsynth.engine.stopping import NEEDS_GUARD, UNGUARDED, WORKER
 from mmsynth.engine.work import Job, Watcher
-from mmsynth.engine.worker import work
+from mmsynth.engine.worker_start import start
 from mmsynth.errors import RecipeError, WorkerError
 
 #: processes that may die, one after another in one worker's place, before one has loaded its models
@@ -66,7 +66,7 @@ class _Worker:
         context = mp.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=work, args=(*self._arguments, theirs), name=f"{WORKER}-{self._arguments[1]}", daemon=True
+            target=start, args=(*self._arguments, theirs), name=f"{WORKER}-{self._arguments[1]}", daemon=True
         )
         self._last_words = LastWords()
         with self._last_words.heard():
