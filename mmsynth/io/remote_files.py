@@ -1,4 +1,4 @@
-"""Files at URLs: read as a stream that can seek and is opened again where it broke off, or like a pathlib Path."""
+"""Files at URLs, read like a pathlib Path or as a stream that can seek and reopens after a failed connection."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -12,19 +12,19 @@ from mmsynth.io.retry import retried
 
 T = TypeVar("T")
 
-#: fsspec's files read ahead themselves
+#: small, because fsspec's files read ahead themselves
 _BUFFERED_BYTES = 2**16
 
 
 def path_at(location: str | Path) -> Path:
-    """A file or folder here, or at a URL: then it reads and lists like a Path."""
+    """A local path, or for a URL an object that reads and lists like a Path."""
     return cast(Path, RemotePath(str(location))) if is_remote(location) else local(location)
 
 
 def is_at(url: str) -> bool:
-    """Whether something is there. Raises SourceError where that cannot be told."""
+    """Whether `url` exists. Raises SourceError if it cannot be reached."""
     system, path = filesystem(url)
-    # exists() takes every failure for a no; of a web server nothing else is known
+    # exists() answers no for every failure, but a web server offers nothing better
     ask = system.exists if is_web(url) else system.info
     try:
         return bool(_looked("reach", url, lambda: ask(path)))
@@ -39,21 +39,21 @@ def urls_matching(pattern: str) -> list[str]:
 
 
 def urls_in(folder: str) -> list[str]:
-    """What is in the folder at a URL, in order. Raises SourceError."""
+    """The files and folders in the folder at a URL, in order. Raises SourceError."""
     system, path = filesystem(folder)
     found = _looked("list", folder, lambda: system.glob(f"{path.rstrip('/')}/*"))
     return [system.unstrip_protocol(name) for name in sorted(found)]
 
 
 def files_below(folder: str, depth: int | None = None) -> list[str]:
-    """Of every file in the folder at a URL and below, down to `depth`, its path from there. Raises SourceError."""
+    """Relative paths of all files below the folder at a URL, down to `depth` levels. Raises SourceError."""
     system, top = filesystem(folder)
     found = _looked("list", folder, lambda: system.find(top, maxdepth=depth))
     return [path.removeprefix(top).strip("/") for path in found]
 
 
 def _looked(what: str, url: str, ask: Callable[[], T]) -> T:
-    """Raises FileNotFoundError, and SourceError."""
+    """The answer of `ask`, with retries. Raises FileNotFoundError, or SourceError for any other failure."""
     try:
         return retried(f"{what} {shown(url)}", ask)
     except FileNotFoundError:
@@ -63,20 +63,20 @@ def _looked(what: str, url: str, ask: Callable[[], T]) -> T:
 
 
 def open_url(url: str) -> IO[bytes]:
-    """The file at a URL, to read. Raises OSError."""
+    """Open the file at a URL for reading. Raises OSError."""
     system, path = filesystem(url)
     return open_at(system, path, shown(url))
 
 
 def open_at(system: Any, path: str, named: str) -> IO[bytes]:
-    """A file of one of fsspec's file systems, to read; messages call it `named`. Raises OSError."""
+    """Open a file of one of fsspec's file systems for reading. Messages call it `named`. Raises OSError."""
     file = _RemoteFile(system, path, named)
     file.connect()
     return io.BufferedReader(file, _BUFFERED_BYTES)
 
 
 class _RemoteFile(io.RawIOBase):
-    """A remote file, opened again where it stopped when the connection fails."""
+    """A remote file that reopens at its position when the connection fails."""
 
     def __init__(self, system: Any, path: str, named: str) -> None:
         self._system, self._path, self._named = system, path, named
@@ -139,7 +139,7 @@ class _RemoteFile(io.RawIOBase):
 
 
 class RemotePath:
-    """As much of pathlib's Path as reading needs, for a URL. Looking raises SourceError, reading OSError."""
+    """The part of pathlib's Path that reading needs, for a URL. Look-ups raise SourceError, reads raise OSError."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -179,7 +179,7 @@ class RemotePath:
 
     def is_dir(self) -> bool:
         if is_web(self.url):
-            return self.url.endswith("/")  # or the whole of a file would be searched for links
+            return self.url.endswith("/")  # otherwise fsspec would search the whole file for links
         try:
             return bool(_looked("reach", self.url, lambda: self._system.info(self._path))["type"] == "directory")
         except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The one policy for whatever talks to a URL: a few tries, longer and longer waits, and one line that says what failed.
+"""The one retry policy for all remote access: a few tries, increasing waits, and a one-line error.
 
-A file that is not there, an access that is refused and a request that cannot be right fail at once: they would again.
+Missing files, denied access and invalid requests fail at once, because a retry would fail the same way.
 """
 
 import random
@@ -12,19 +12,19 @@ from mmsynth.secrets import without_secrets
 
 T = TypeVar("T")
 
-#: before the second try, the third, …
+#: the waits before the second try, the third, …
 WAITS_S = (0.5, 1.0, 2.0)
-#: what another try does not change
+#: errors that a retry does not cure
 _LASTING = (PermissionError, NotADirectoryError, IsADirectoryError, NotImplementedError, ImportError)
-#: HTTP's answers to too many requests, and to one that took too long
+#: HTTP statuses for too many requests, and for a request that took too long
 _COME_BACK_LATER = {408, 425, 429}
 _CLIENT_ERRORS = range(400, 500)
 
 
 def retried(what: str, ask: Callable[[], T]) -> T:
-    """What `ask` gives. `what` is what it does, for the error: "list s3://bucket/run".
+    """Call `ask`, retry failures, and return its result. `what` names the action in errors: "list s3://bucket/run".
 
-    Raises FileNotFoundError as it comes, and every other failure as OSError. Every protocol has its own errors.
+    Raises FileNotFoundError unchanged, and every other failure as OSError, since each protocol has its own errors.
     """
     for wait_s in (*WAITS_S, None):
         try:
@@ -36,7 +36,7 @@ def retried(what: str, ask: Callable[[], T]) -> T:
         except Exception as error:
             if wait_s is None or _is_lasting(error):
                 raise OSError(f"cannot {what}: {one_line(error)}") from error
-            # not all at the same time, where many workers were refused together
+            # random, so that workers that were refused together do not all retry together
             time.sleep(wait_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
     raise AssertionError("the last try returns or raises")
 
@@ -48,6 +48,6 @@ def _is_lasting(error: Exception) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what an error says, without passwords and signatures."""
+    """The first line of an error's message, with credentials redacted."""
     lines = str(error).strip().splitlines()
     return str(without_secrets(lines[0])) if lines else type(error).__name__
