@@ -1,7 +1,7 @@
 """The sources concat and mix: several sources as one, one after another or by weight.
 
-Slices say which slices of the parts they are made of, so any of them is read on its own. Keys stay unique: the first
-sample with a key keeps it, a later one gets another, and its own stays in `record["source"]["original_key"]`.
+Each slice names the slices of the parts that it is made of, so it can be read on its own. Keys stay unique: the first
+sample with a key keeps it. Later ones get a new key, and keep theirs in `record["source"]["original_key"]`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +22,12 @@ from mmsynth.sources.specs import SourceField, as_source
 from mmsynth.sources.unique import UniqueKeys
 from mmsynth.validation import build, mapping
 
-#: samples of a part that mix plans with at a time: a slice of its own, read from its start
+#: mix cuts its parts into slices of so many samples, and always reads one from its start
 _GRAIN = 256
 
 
 class _Combined(Source):
-    """What concat and mix share: what there is to say of all parts."""
+    """The methods that concat and mix share."""
 
     main: ClassVar[str] = "sources"
 
@@ -52,7 +52,7 @@ class _Combined(Source):
         return tuple(dict.fromkeys(name for part in self.parts() for name in part.array_names()))
 
     def describe_in(self, folder: Path) -> None:
-        """Each part's own files, its number before their names."""
+        """Write each part's own files, their names prefixed with its number."""
         for number, part in enumerate(self.parts()):
             before = set(folder.iterdir())
             part.describe_in(folder)
@@ -61,7 +61,7 @@ class _Combined(Source):
 
 
 class Concat(_Combined):
-    """All samples of several sources, one source after another. `record["source"]["part"]` is the source's number.
+    """Read several sources, one after another. `record["source"]["part"]` is the source's number.
 
     `sources` are sources as a recipe writes them, or paths. No block holds samples of two sources.
     """
@@ -82,7 +82,7 @@ class Concat(_Combined):
             for one in part.slices(samples_per_slice):
                 payload = {"part": number, "payload": one.payload}
                 if one.size is None:
-                    # only reading tells the keys: they get a suffix that no other slice has
+                    # the keys are unknown until they are read, so they get a suffix of this slice's own
                     yield Slice({**payload, "suffix": short_digest(f"{number} {one.payload}")}, None)
                 else:
                     renamed = keys.claim(list(part.keys(one)))
@@ -109,7 +109,7 @@ class Weighted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: SourceField
-    weight: float = Field(1.0, gt=0, description="the share, against the other weights")
+    weight: float = Field(1.0, gt=0, description="the share, relative to the other weights")
 
     @field_validator("source", mode="before")
     @classmethod
@@ -118,16 +118,16 @@ class Weighted(BaseModel):
 
 
 class Mix(_Combined):
-    """The samples of several sources in turn, drawn by weight: each at most once, and each source's own in order.
+    """Interleave several sources by weight. Each sample comes at most once, and each source stays in order.
 
     `sources` are `{source: …, weight: …}`, or a mapping of paths to weights. When a source runs out, the others go on
-    with their weights (`until: last`), or the mixture ends (`until: first`). The draws come from `seed` alone, so the
-    order does not depend on how blocks are cut. `record["source"]["part"]` is the source's number.
+    with their weights (`until: last`), or the mixture ends (`until: first`). The draws depend on `seed` alone, so the
+    order does not depend on the size of blocks. `record["source"]["part"]` is the source's number.
     """
 
     sources: tuple[Weighted, ...] = Field(min_length=1)
     seed: int = 0
-    until: Literal["first", "last"] = Field("last", description="end with the source that ends first, or last")
+    until: Literal["first", "last"] = Field("last", description="stop when the first source runs out, or the last")
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -169,7 +169,7 @@ class Mix(_Combined):
             yield renamed.get(i, key)
 
     def _draws(self, grain: int) -> Iterator["_Drawn"]:
-        """Every sample in its turn."""
+        """Every sample, in the order of the mixture."""
         left = {part: _Rest(part, one.source, grain) for part, one in enumerate(self.sources)}
         ended = [part for part, rest in left.items() if not rest]
         number = 0
@@ -197,7 +197,7 @@ class Mix(_Combined):
 
 @dataclass(frozen=True, slots=True)
 class _Drawn:
-    """A sample in the order of a mixture: where it stands in which slice of which part."""
+    """A sample of a mixture, by its part, its slice and its place in the slice."""
 
     part: int
     key: str
@@ -206,7 +206,7 @@ class _Drawn:
 
 
 class _Rest:
-    """What is left of a part, a slice at a time. False where nothing is."""
+    """The samples of a part that are not drawn yet, loaded a slice at a time. False once the part is empty."""
 
     def __init__(self, part: int, source: Source, grain: int) -> None:
         self._part, self._source = part, source
@@ -245,11 +245,11 @@ def _chosen(weights: Mapping[int, float], draw: float) -> int:
         left -= weight
         if left < 0:
             return part
-    return list(weights)[-1]  # rounding
+    return list(weights)[-1]  # only if rounding leaves a remainder
 
 
 def _pieces(drawn: Sequence[_Drawn]) -> list[list[Any]]:
-    """Part, payload and size of its slice, start and stop in it; each part's in order."""
+    """Group samples into runs: part, the slice's payload and size, and start and stop in it. Parts keep their order."""
     pieces: list[list[Any]] = []
     latest: dict[int, list[Any]] = {}
     for one in drawn:
@@ -263,12 +263,12 @@ def _pieces(drawn: Sequence[_Drawn]) -> list[list[Any]]:
 
 
 def _of_part(read: Sample | Unreadable, part: int, key: str) -> Sample | Unreadable:
-    """With the number of its part in `record["source"]`, and with `key`."""
+    """`read` with the number of its part in `record["source"]`, and with `key`."""
     if isinstance(read, Unreadable):
         return replace(read, key=key)
     came = read.record.get("source", {})
     source = dict(came) if isinstance(came, Mapping) else {"path": str(came)}
-    # of a part that is made of parts itself: 1.0, 1.1, …
+    # a part may itself have parts: 1.0, 1.1, …
     source["part"] = f"{part}.{source['part']}" if "part" in source else str(part)
     if key != read.key:
         source.setdefault("original_key", read.key)
@@ -279,7 +279,7 @@ def _of_part(read: Sample | Unreadable, part: int, key: str) -> Sample | Unreada
 
 
 def _each(given: Any, info: ValidationInfo, kind: str) -> Iterator[tuple[Any, str]]:
-    """What a list of sources holds, each with its place for errors."""
+    """The items of a list of sources, each with its place for error messages."""
     where = (info.context or {}).get("where", f"source {kind}")
     if isinstance(given, str | Path) or not isinstance(given, Sequence):
         raise RecipeError(f"sources must be a list of sources, got {given!r} ({where})")

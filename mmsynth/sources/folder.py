@@ -1,6 +1,6 @@
-"""The folder source: a folder of image files, each with its caption beside it where there is one.
+"""The folder source: a folder of image files, each with an optional caption file beside it.
 
-Knows files and their names. Does not open an image: bytes are read on demand, in the engine's threads.
+Knows files and their names. Does not open images: the engine's threads read bytes on demand.
 """
 
 import os
@@ -35,27 +35,27 @@ from mmsynth.sources.unique import UniqueKeys
 IMAGE_EXTENSIONS = ("avif", "bmp", "gif", "jfif", "jpeg", "jpg", "png", "tif", "tiff", "webp")
 _SIDECARS = ("txt", "json")
 _SET_FRAMES = "videos are read with frames: the number of frames of each"
-#: what operating systems leave in folders; files and folders whose names start with a dot are left out too
+#: files that operating systems leave in folders; hidden files and folders (.name) are skipped too
 _CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 
 
 class Folder(Source):
-    """Image files of a folder, in the order of their paths; captions from `x.txt` or `x.json` beside `x.jpg`.
+    """Read the image files of a folder in path order, with captions from `x.txt` or `x.json` beside `x.jpg`.
 
-    The key is the path in the folder without its extension, `sub/cat.jpg` → `sub_cat`. A file that is no image and
-    no caption of one gets a `failed` row; hidden files and folders are left out.
+    The key is the path in the folder without its extension: `sub/cat.jpg` → `sub_cat`. A file that is neither an
+    image nor an image's caption gets a `failed` row. Hidden files and folders are skipped.
 
-    `cat.before.jpg` beside `cat.jpg` is no sample of its own but the picture `before` of that one. It is an image of
-    its own where there is no `cat.jpg`, where it has a caption of its own (`cat.before.txt`), and where the name could
-    not be a picture's (`cat.2.jpg`, `my.cat.before.jpg`). With `frames: 8`, videos are inputs, too: their first frame
-    is the sample's image, the video a member, and `frame00` … `frame07` of a video or an animation are further
-    pictures.
+    `cat.before.jpg` beside `cat.jpg` is not a sample of its own but the picture `before` of that sample. It is a sample
+    of its own if there is no `cat.jpg`, if it has its own caption (`cat.before.txt`), or if the name cannot be a
+    picture's (`cat.2.jpg`, `my.cat.before.jpg`). With `frames: 8`, the source reads videos too: the first frame is the
+    sample's image, and the video is a member. A video or an animation then gives the further pictures `frame00` …
+    `frame07`.
     """
 
     path: str
     recursive: bool = True
     extensions: tuple[str, ...] = IMAGE_EXTENSIONS
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames per video or animation, as pictures")
 
     @field_validator("extensions")
     @classmethod
@@ -131,7 +131,7 @@ class Folder(Source):
                 continue
             elif file.extension in self._inputs_end_in:
                 beside = {name: paths[file.stem] for name, paths in sidecars.items() if file.stem in paths}
-                # the first of several images with this name has them
+                # if several images share this name, the first one gets the further pictures
                 pictures = {"pictures": further.pop(file.stem)} if file.stem in further else {}
                 yield {"path": file.path, "key": safe_key(file.stem.replace("/", "_"))} | beside | pictures
             elif file.extension in sidecars:
@@ -180,7 +180,7 @@ def _sidecars(files: Iterable[_File]) -> dict[str, dict[str, str]]:
 
 
 def _files(root: Path, recursive: bool) -> Iterator[_File]:
-    """Every file that is not hidden, in no order. Follows links to folders, but enters no folder twice."""
+    """Every file that is not hidden, in no order. Follows links to folders, and enters each folder once."""
     entered: set[tuple[int, int]] = set()
     folders, linked = [""], list[str]()
     while folders or linked:
@@ -207,7 +207,7 @@ def _files(root: Path, recursive: bool) -> Iterator[_File]:
 
 
 def _remote_files(root: Path, recursive: bool) -> Iterator[_File]:
-    """The same of a folder at a URL, in one listing."""
+    """Every file that is not hidden in the folder at a URL, from one listing."""
     for path in files_below(str(root), depth=None if recursive else 1):
         names = path.split("/")
         if not any(name.startswith(".") for name in names) and names[-1].lower() not in _CLUTTER:
@@ -221,7 +221,7 @@ def _why_not_a_file(entry: "os.DirEntry[str]") -> tuple[str, str]:
 
 
 def _as_in_0_1(extensions: Sequence[str]) -> str:
-    """What version 0.1 said of a file that is no image. Blocks are known by their items, so it stays as it was."""
+    """Version 0.1's detail for a file that is no image. It may not change, because it enters the identity of blocks."""
     return f"not one of {', '.join(extension for extension in extensions if extension != 'avif')}"
 
 
