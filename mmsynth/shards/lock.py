@@ -1,7 +1,7 @@
-"""The lock on an output folder: one run at a time, and a message that says whose.
+"""The lock on an output folder: one run at a time, and an error that names the run that holds it.
 
-A local folder is locked by the system, and the lock goes with the process, however it ends. Elsewhere the lock is a
-file that its holder renews; one that was not renewed for a minute is nobody's.
+The system locks a local folder, and releases the lock when the process ends, however it ends. At a URL the lock is a
+file that its holder renews. A lock that was not renewed for a minute is stale.
 """
 
 import json
@@ -21,7 +21,7 @@ from mmsynth.io.storage import LocalStorage, Storage
 
 _RENEWED_EVERY_S = 20.0
 _STALE_AFTER_S = 60.0
-#: storage at a URL has no locks: a run writes its name, waits so long, and looks whether the name still stands there
+#: storage at a URL has no locks: a run writes its name, waits this long, and checks that the name is still its own
 _SETTLES_S = 1.0
 NAME = ".lock"
 _OF_RANKS = f"{NAME}-rank"
@@ -29,11 +29,11 @@ _OF_RANKS = f"{NAME}-rank"
 
 @contextmanager
 def locked(storage: Storage, rank: int | None = None) -> Iterator[None]:
-    """Hold the folder; a rank of a launched run holds it together with the other ranks. Raises OutputError.
+    """Hold the folder. The ranks of a launched run hold it together. Raises OutputError if another run holds it.
 
-    The last to leave removes the locks of ranks that died.
+    The last rank to leave removes the locks of ranks that died.
     """
-    # a rank's lock keeps out the same rank of another launch; the shared one keeps out runs that are not launched
+    # a rank's own lock keeps out the same rank of another launch; the shared lock keeps out runs without ranks
     names = [(NAME, rank is not None)] + ([(f"{_OF_RANKS}{rank}", False)] if rank is not None else [])
     if isinstance(storage, LocalStorage):
         with _local(storage, names):
@@ -65,7 +65,7 @@ def _local(storage: LocalStorage, names: list[tuple[str, bool]]) -> Iterator[Non
 
 
 def _clear(storage: LocalStorage) -> None:
-    """Remove what dead ranks left. Whoever comes is kept out meanwhile."""
+    """Remove the files of dead ranks. The caller holds the lock, so no new run can start meanwhile."""
     storage.clear()
     for path in storage.path.glob(f"{_OF_RANKS}*"):
         path.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def _lock(path: Path, is_shared: bool) -> IO[str]:
 def _take(file: IO[str], is_shared: bool) -> bool:
     try:
         import fcntl
-    except ImportError:  # not on Windows; two runs in one folder are then the user's own care
+    except ImportError:  # Windows has none, so users must not start two runs in one folder
         return True
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -104,7 +104,7 @@ def _take(file: IO[str], is_shared: bool) -> bool:
 @contextmanager
 def _renewed(storage: Storage, name: str) -> Iterator[None]:
     for other in _names(storage):
-        # ranks share the folder with one another, and with nobody else
+        # ranks share the folder with each other, but not with other runs
         if other in (NAME, name) or (name == NAME and other.startswith(_OF_RANKS)):
             _pass(storage, other)
     mine = {**_myself(), "token": secrets.token_hex(8)}
@@ -131,7 +131,7 @@ def _names(storage: Storage) -> list[str]:
 
 
 def _pass(storage: Storage, name: str) -> None:
-    """Take a lock away that is nobody's any more. Raises OutputError where it is somebody's."""
+    """Remove a stale lock. Raises OutputError if its holder is alive."""
     there = _read(storage, name)
     if there and time.time() - float(there.get("renewed", 0)) < _STALE_AFTER_S and not _is_dead(there):
         raise OutputError(f"{_who(json.dumps(there))} is writing to {storage.shown}")
@@ -140,7 +140,7 @@ def _pass(storage: Storage, name: str) -> None:
 
 def _keep_renewing(storage: Storage, name: str, mine: dict[str, Any], ended: threading.Event) -> None:
     while not ended.wait(_RENEWED_EVERY_S):
-        with suppress(OutputError):  # the next time may go better; the run's own writing tells of a lasting failure
+        with suppress(OutputError):  # the next renewal may succeed, and the run's own writes report a lasting failure
             _renew(storage, name, mine)
 
 
@@ -154,7 +154,7 @@ def _read(storage: Storage, name: str) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(storage.read_all([name])[name])
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    except OSError as error:  # it may be there
+    except OSError as error:  # the lock may exist
         raise OutputError(str(error)) from error
     return found
 
@@ -164,7 +164,7 @@ def _myself() -> dict[str, Any]:
 
 
 def _is_dead(holder: dict[str, Any]) -> bool:
-    """Whether the process is known to have ended, which only its own machine can tell."""
+    """Whether the process is known to have ended. Only its own machine can tell."""
     if holder.get("host") != platform.node():
         return False
     try:

@@ -1,11 +1,11 @@
-"""The writer: items in, and for each block one tar, one parquet and one stats file, which commits the shard.
+"""The writer: takes items, and writes one tar, one parquet and one stats file per block. The stats commit the shard.
 
-00000.tar           the kept samples: key.jpg, further pictures as key.before.jpg, key.txt, key.json, and whatever else
-                    they came with
-00000.parquet       one row for every input, or candidate made of one: key, parent (that input's key), status, reason,
-                    caption, width, height, source, scores, the sha256 of the main picture's bytes, and where a kept
-                    sample's members start and stop in the tar
-00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i is that of the i-th kept sample, zeros where it
+00000.tar           the kept samples: key.jpg, further pictures as key.before.jpg, key.txt, key.json, and any other
+                    members they came with
+00000.parquet       one row for every input, or for every candidate made of it: key, parent (the input's key), status,
+                    reason, caption, width, height, source, scores, the sha256 of the main picture's bytes, and where a
+                    kept sample's members start and stop in the tar
+00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i belongs to the i-th kept sample, zeros if it
                     has none
 00000_stats.json    counts, and the sha256 of the files above; written last
 """
@@ -35,14 +35,14 @@ from mmsynth.sample import Sample
 from mmsynth.secrets import in_words
 
 _ZEROS = bytes(tarfile.BLOCKSIZE)
-#: not orjson, which writes other numbers (1e-07 as 1e-7, NaN as null) and none over 64 bits
+#: not orjson, which writes numbers differently (1e-07 as 1e-7, NaN as null) and rejects those over 64 bits
 _RECORD = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=str)
 
 
 class ShardWriter:
-    """Writes one block. Use `add` for each item, then `commit`; `abandon` leaves nothing behind.
+    """Writes one block. Call `add` for each item, then `commit`. Or call `abandon`, which leaves nothing behind.
 
-    `scores` and `arrays` are those that source and stages declare.
+    `scores` and `arrays` are the names that source and stages declare.
     """
 
     def __init__(
@@ -58,17 +58,17 @@ class ShardWriter:
         self._rows: list[dict[str, Any]] = []
         #: name → row → array
         self._arrays: dict[str, dict[int, npt.NDArray[np.generic]]] = {}
-        #: status → reason, or for kept ones what was repaired on the way in → rows
+        #: status → reason (for kept samples, the repairs made on reading) → rows
         self._counts: dict[Status, Counter[str]] = {"kept": Counter(), "dropped": Counter(), "failed": Counter()}
         self.inputs = InputCounts()
-        #: file → sha256 of what this shard consists of, for `mmsynth verify`
+        #: file of this shard → sha256, for `mmsynth verify`
         self._digests: dict[str, str] = {}
         self._open = ExitStack()
         self._tar: IO[bytes] | None = None
         self._tar_bytes = 0
 
     def add(self, item: Item) -> Status | None:
-        """Write a kept sample's members, and the row of any item; gives the end of the input before, once known."""
+        """Write the item's row and a kept sample's members. Returns the status of the previous input, once known."""
         members = encode_members(item.sample, item) if item.is_live and item.sample is not None else None
         row = _row(item, self._scores)
         if members is not None:
@@ -79,7 +79,7 @@ class ShardWriter:
         return self.inputs.add(item)
 
     def commit(self) -> ShardStats:
-        """Put tar, arrays, parquet and stats in their places, in this order; gives the stats."""
+        """Write tar, arrays, parquet and stats to their places, in this order. Returns the stats."""
         tar_bytes = self._close_tar()
         self._write_arrays()
         with self._writing(table_name(self._block.index)) as file:
@@ -92,7 +92,7 @@ class ShardWriter:
         return stats
 
     def abandon(self) -> None:
-        """Remove what has been written of this block."""
+        """Remove everything written of this block."""
         if self._tar is not None:
             reason = InterruptedError("the block is abandoned")
             self._open.__exit__(type(reason), reason, None)
@@ -104,7 +104,7 @@ class ShardWriter:
             self._digests[name] = digest_of(file)
 
     def _write_members(self, key: str, members: dict[str, bytes]) -> tuple[int, int]:
-        """Append them to the tar; gives where they start and stop in it."""
+        """Append members to the tar. Returns where they start and stop in it."""
         if self._tar is None:
             self._tar = self._open.enter_context(self._writing(tar_name(self._block.index)))
         start = self._tar_bytes
@@ -116,7 +116,7 @@ class ShardWriter:
         return start, self._tar_bytes
 
     def _close_tar(self) -> int:
-        """The tar's size; a block that kept nothing has no tar, since some readers stop at an empty one."""
+        """Finish the tar and return its size. A block without samples gets no tar: some readers stop at an empty one."""
         if self._tar is None:
             self._storage.remove(tar_name(self._block.index))
             return 0
@@ -127,7 +127,7 @@ class ShardWriter:
         return size
 
     def _note_arrays(self, item: Item) -> None:
-        """To be called before the item is counted: its row is the number of those kept before it."""
+        """Note the item's arrays. Call this before counting the item: its row is the number of samples kept so far."""
         assert item.sample is not None
         for name, values in item.sample.arrays.items():
             self._arrays.setdefault(name, {})[self._counts["kept"].total()] = values
@@ -172,7 +172,7 @@ def encode_members(sample: Sample | None, item: Item) -> dict[str, bytes]:
 
 
 def _synthetic(sample: Sample, drawn: frozenset[str]) -> dict[str, Any]:
-    """Which pictures were made, and whether the caption was written, by stages: of this run, or of an earlier one."""
+    """Which pictures, and whether the caption, come from stages, of this run or an earlier one."""
     before = sample.record.get("synthetic", {})
     before = before if isinstance(before, dict) else {}
     about: dict[str, Any] = {"image": "" in drawn or bool(before.get("image")), "caption": _caption_origin(sample)}
@@ -183,7 +183,7 @@ def _synthetic(sample: Sample, drawn: frozenset[str]) -> dict[str, Any]:
 
 
 def _caption_origin(sample: Sample) -> bool:
-    """Whether the caption that training reads was written by a stage."""
+    """Whether a stage wrote the caption that training reads."""
     entries = [entry for entry in sample.record.get("captions", ()) if entry.get("text") == sample.caption]
     return bool(entries) and entries[-1].get("origin") == "synthetic"
 
@@ -209,9 +209,9 @@ def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
         return row
     row["caption"] = _clean(sample.caption) if sample.caption is not None else None
     if sample.image is not None:
-        with suppress(ImageError):  # what was dropped or failed may have no readable header
+        with suppress(ImageError):  # a dropped or failed sample's image may have no readable header
             row |= {"width": sample.image.width, "height": sample.image.height}
-            if not sample.image.is_drawn:  # what was dropped before it was encoded has no bytes
+            if not sample.image.is_drawn:  # an image dropped before encoding has no bytes
                 row["sha256"] = hashlib.sha256(sample.image.data).hexdigest()
     given = sample.record.get("scores", {})
     return row | {score_column(name): given.get(name) for name in scores if isinstance(given, dict)}
