@@ -116,7 +116,7 @@ class ShardWriter:
         return start, self._tar_bytes
 
     def _close_tar(self) -> int:
-        """Finish the tar and return its size. A block without samples gets no tar: some readers stop at an empty one."""
+        """Finish the tar and return its size. An empty block gets no tar, because some readers stop at an empty one."""
         if self._tar is None:
             self._storage.remove(tar_name(self._block.index))
             return 0
