@@ -1,8 +1,8 @@
-"""models: what stages talk to.
+"""models: the models that stages use.
 
 files.py       find a model: a hub id, a local folder, or `nano`
 devices.py     which device and dtype
-loading.py     load quietly; whose remote code may run
+loading.py     load quietly, and decide whose remote code may run
 chat/          chat models behind one interface
 clip/          CLIP towers and scores
 classifiers.py image and text classifiers

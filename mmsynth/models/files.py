@@ -1,4 +1,4 @@
-"""Where models come from: `model:` is a hub id, a local folder, or `nano`, a small model that a plugin ships."""
+"""Finds models: `model:` is a hub id, a local folder, or `nano`, a small model that a plugin ships."""
 
 import hashlib
 import importlib.metadata
@@ -15,7 +15,7 @@ _WHOLE_FILE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that was loaded: what goes into provenance and run.json."""
+    """A loaded model's entry in provenance and run.json."""
 
     id: str
     revision: str
@@ -24,7 +24,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model found: the folder it is loaded from, and the revision of what is in it."""
+    """A model's folder, and the revision of its content."""
 
     id: str
     folder: Path
@@ -32,9 +32,9 @@ class ModelFiles:
 
 
 def find_model(model: str, *, revision: str | None = None, patterns: list[str] | None = None) -> ModelFiles:
-    """The folder of `model`: a local folder as it is, a hub id from the cache or the hub.
+    """The folder of `model`: a local folder itself, or that of a hub id in the cache, downloaded if needed.
 
-    `patterns` limits which files of a hub repository are fetched. Raises ModelError in one line, offline too.
+    `patterns` limits which files of a hub repository are downloaded. Raises a one-line ModelError, offline too.
     """
     folder = Path(model).expanduser()
     if folder.is_dir():
@@ -53,7 +53,7 @@ def nano_files(kind: str) -> ModelFiles:
 
 
 def first_line(error: BaseException) -> str:
-    """An error of another library in one line."""
+    """The first line of another library's error."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -65,7 +65,7 @@ def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> M
         raise ModelError(f"model '{model}' comes from the hub: pip install 'mmsynth[all]'") from error
     try:
         folder = snapshot_download(model, revision=revision, allow_patterns=patterns)
-    except Exception as error:  # the hub's client raises a dozen kinds; all mean that there is no model
+    except Exception as error:  # the hub's client raises many kinds of errors; all mean that there is no model
         raise ModelError(
             f"model '{model}' could not be found or downloaded: no local folder, not in the hub's cache, and "
             f"the hub says: {first_line(error)} "
@@ -75,7 +75,7 @@ def _from_hub(model: str, revision: str | None, patterns: list[str] | None) -> M
 
 
 def _folder_revision(folder: Path) -> str:
-    """A digest of a local folder's files: whole where small, size and both ends where large."""
+    """A digest of a local folder's files. Covers small files whole, and size and both ends of large ones."""
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
         size = path.stat().st_size

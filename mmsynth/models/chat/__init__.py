@@ -1,10 +1,10 @@
-"""chat: one interface to models that answer conversations about pictures, whatever runs them.
+"""chat: one interface to models that answer conversations about pictures, whichever engine runs them.
 
-base.py      Request, Reply, ChatModel: what stages and engines agree on
+base.py      Request, Reply, ChatModel: the interface between stages and engines
 
-Engines are found by entry point (`mmsynth.chat_engines`). `transformers`, in this process: transformers_engine.py
-(answers in batches), checkpoints.py (find and load), prompting.py (conversations → inputs), sampling.py (own seeds),
-choices.py (one answer among a few).
+Engines are found by entry point (`mmsynth.chat_engines`). The engine `transformers` runs in this process:
+transformers_engine.py (answers in batches), checkpoints.py (finds and loads), prompting.py (conversations → inputs),
+sampling.py (own seeds), choices.py (one answer among a few).
 
 Importing this loads no torch.
 """

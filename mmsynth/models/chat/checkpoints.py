@@ -1,6 +1,6 @@
-"""Finding and loading the checkpoints of transformers that write text: image-text-to-text models, and text-only ones.
+"""Finds and loads transformers checkpoints that write text: image-text-to-text models and text-only models.
 
-Gives the model, what makes its inputs, and its tokenizer. Does not know what is asked of them.
+Gives the model, its processor and its tokenizer. Does not know what they are asked.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "*.tiktoken"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A loaded model. `processor` is None for text-only models, whose tokenizer makes all of their inputs."""
+    """A loaded model. `processor` is None for text-only models, whose tokenizer makes all inputs."""
 
     id: str
     model: Any
@@ -31,14 +31,14 @@ class Checkpoint:
 
 
 class _Classes(NamedTuple):
-    """What loads a checkpoint. Without a processor it is a text-only model."""
+    """The classes that load a checkpoint. A text-only model has no processor."""
 
     model: Any
     processor: Any
 
 
 def find_checkpoint(model: str, revision: str | None, trust_remote_code: bool) -> ModelFiles:
-    """The folder of a model that writes text, in safetensors, checked without loading it. Raises ModelError."""
+    """The folder of a model that writes text, in safetensors. Checks it without loading it. Raises ModelError."""
     if model == "nano":
         return nano_files("chat")
     found = find_model(model, revision=revision, patterns=[*_FILES, "*.py"] if trust_remote_code else _FILES)
@@ -65,7 +65,7 @@ def load_checkpoint(found: ModelFiles, device: str, dtype: "torch.dtype", trust_
             processor = classes.processor.from_pretrained(found.folder, **options)
             tokenizer = getattr(processor, "tokenizer", None)
         model = classes.model.from_pretrained(found.folder, dtype=dtype, use_safetensors=True, **options)
-    except ImportError as error:  # processors name the package they miss (SmolVLM's needs num2words)
+    except ImportError as error:  # processors name the missing package (SmolVLM's needs num2words)
         raise PluginError(f"model '{found.id}' needs a package that is not installed: {first_line(error)}") from error
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model '{found.id}' cannot be loaded: {first_line(error)}") from error
@@ -100,12 +100,12 @@ def _classes(found: ModelFiles, trust_remote_code: bool) -> _Classes:
         raise ModelError(f"model '{found.id}' has a configuration that cannot be read: {first_line(error)}") from error
     architectures: list[str] = config.architectures or []
     remote = getattr(config, "auto_map", None) or {} if trust_remote_code else {}
-    # BLIP's answering model has the model type of its captioner, and other weights
+    # BLIP's question-answering model shares the model type of its captioner, but has other weights
     if "BlipForQuestionAnswering" in architectures:
         return _Classes(BlipForQuestionAnswering, AutoProcessor)
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or "AutoModelForImageTextToText" in remote:
         return _Classes(AutoModelForImageTextToText, AutoProcessor)
-    # encoders such as BERT are in the mapping too, as the decoders that they were not trained to be
+    # the mapping also lists encoders such as BERT as decoders, which they were not trained to be
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and any(
         name == loads.__name__ for name in architectures for loads in _each(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
     )
@@ -122,5 +122,5 @@ def _each(classes: Any) -> tuple[Any, ...]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error of transformers, which are often paragraphs."""
+    """The first line of an error. Those of transformers often have paragraphs."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

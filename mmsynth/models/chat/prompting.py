@@ -1,6 +1,6 @@
 """From conversations to a model's inputs: chat models through their template, plain ones through their processor.
 
-Knows how each family wants its prompt written and its batch padded. Does not know how text is generated.
+Knows the prompt format and the padding of each model family. Does not know how text is generated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,16 +14,16 @@ from mmsynth.models.chat.checkpoints import Checkpoint, first_line
 if TYPE_CHECKING:
     import PIL.Image
 
-#: plain models that caption only when asked; the others (BLIP, GIT, BLIP-2) caption what they see without a prompt
+#: plain models that caption only if asked; the others (BLIP, GIT, BLIP-2) caption without a prompt
 _PLAIN_CAPTION = {
     "paligemma": "caption en",
     "instructblip": CAPTION_PROMPT,
     "florence2": "<CAPTION>",
     "kosmos-2": "An image of",
 }
-#: plain models that were trained on questions in a form of their own; the others take the question as it is
+#: plain models trained on questions in a special form; the others take the question as it is
 _PLAIN_QUESTION = {"paligemma": "answer en {question}", "blip-2": "Question: {question} Answer:"}
-#: processors that put the image's place into the text themselves
+#: processors that insert the image's placeholder themselves
 _PLACES_IMAGE_ITSELF = {"blip-2", "instructblip", "kosmos-2", "florence2"}
 
 Messages = Sequence[Mapping[str, Any]]
@@ -31,7 +31,7 @@ Messages = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A conversation, written as the model reads it. Only rows with the same `batch_key` may share a batch."""
+    """A conversation in the model's format. Only rows with the same `batch_key` may share a batch."""
 
     text: str | None
     pictures: tuple["PIL.Image.Image", ...] = ()
@@ -45,20 +45,20 @@ class Prompts(Protocol):
     is_chat: bool
 
     def caption(self) -> str | None:
-        """The prompt for a caption when the recipe gives none. None: the model wants no prompt."""
+        """The prompt for a caption if the recipe gives none, or None if the model needs no prompt."""
 
     def question(self, question: str, instruction: str) -> str:
-        """The prompt for a question; `instruction` says in which form to answer."""
+        """The prompt for a question. `instruction` says in which form to answer."""
 
     def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
-        """The conversation as the model reads it, its pictures in order. Raises SampleError if it takes none such."""
+        """The conversation in the model's format, its pictures in order. Raises SampleError if the model refuses it."""
 
     def inputs(self, rows: Sequence[Row]) -> Any:
         """The model's inputs for rows of one batch."""
 
 
 def prompts_for(loaded: Checkpoint) -> Prompts:
-    """Chat prompts where there is a chat template, else plain ones."""
+    """Chat prompts if there is a chat template, else plain ones."""
     if loaded.processor is None:
         return TextPrompts(loaded.tokenizer, _template_of(loaded.tokenizer))
     template = _image_template(loaded.processor)
@@ -79,7 +79,7 @@ class ChatPrompts:
 
     def __init__(self, processor: Any, template: str) -> None:
         self._processor, self._template = processor, template
-        # the first new token must follow the prompt's last one, so rows are filled up on the left
+        # the first new token must follow the prompt's last one, so pad on the left
         processor.tokenizer.padding_side = "left"
 
     def caption(self) -> str | None:
@@ -89,12 +89,12 @@ class ChatPrompts:
         return f"{question} {instruction}".strip()
 
     def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"]) -> Row:
-        # templates look for the part's type, and some for its keys: a picture's name is ours alone
+        # some templates look at a part's keys, so remove the picture's name, which only we use
         turns = [
             {"role": message["role"], "content": [_without_name(part) for part in _parts(message)]}
             for message in messages
         ]
-        # processors take pictures for all rows of a batch or for none
+        # processors take pictures either for all rows of a batch or for none
         return Row(_render(self._processor, self._template, turns), tuple(pictures), batch_key=int(bool(pictures)))
 
     def inputs(self, rows: Sequence[Row]) -> Any:
@@ -107,7 +107,7 @@ class ChatPrompts:
 
 
 class TextPrompts:
-    """Llama, Qwen, Mistral, …: text alone, in the model's own chat template; without one it continues a text."""
+    """Llama, Qwen, Mistral, …: text alone, in the model's chat template. Without one, the model continues a text."""
 
     def __init__(self, tokenizer: Any, template: str | None) -> None:
         self._tokenizer, self._template = tokenizer, template
@@ -125,7 +125,7 @@ class TextPrompts:
             raise SampleError("no_images_taken", "the model reads text alone, and the request has a picture")
         if self._template is None:
             return Row(_only_text(messages))
-        # these templates join a message's content to other strings
+        # these templates concatenate a message's content with strings
         turns = [{"role": message["role"], "content": _text_of(message) or ""} for message in messages]
         return Row(_render(self._tokenizer, self._template, turns))
 
@@ -135,12 +135,12 @@ class TextPrompts:
             padding=True,
             return_tensors="pt",
             return_token_type_ids=False,
-            add_special_tokens=not self.is_chat,  # templates write their own
+            add_special_tokens=not self.is_chat,  # templates write special tokens themselves
         )
 
 
 class PlainPrompts:
-    """BLIP, GIT, PaliGemma, Florence, base models: the processor takes the image and the prompt as they are."""
+    """BLIP, GIT, PaliGemma, Florence, base models: the processor takes the image and the prompt unchanged."""
 
     is_chat = False
 
@@ -161,8 +161,8 @@ class PlainPrompts:
         text = _only_text(messages)
         if len(pictures) != 1:
             raise SampleError("not_one_image", f"the model takes one picture, and the request has {len(pictures)}")
-        # several of these models ignore the padding mask, or count positions through the padding: rows whose prompts
-        # have the same length need none
+        # several of these models ignore the padding mask, or count positions through the padding, so only rows whose
+        # prompts have the same length share a batch and need no padding
         length = 0 if text is None else len(self._processor.tokenizer(text)["input_ids"])
         return Row(text, tuple(pictures), batch_key=length)
 
@@ -173,9 +173,9 @@ class PlainPrompts:
         texts = [self._with_image(row.text or "") for row in rows]
         shown = [[image] for image in images] if self._image_token else images
         inputs = self._processor(images=shown, text=texts, padding=True, return_tensors="pt")
-        inputs.pop("labels", None)  # PaliGemma's processor gives them for training
+        inputs.pop("labels", None)  # PaliGemma's processor adds them for training
         if self._type == "git":
-            # GIT goes on from the prompt; its tokenizer ends the prompt as if the text were complete
+            # GIT continues the prompt, but its tokenizer ends it as if the text were complete
             for name in {"input_ids", "attention_mask", "token_type_ids"} & inputs.keys():
                 inputs[name] = inputs[name][:, :-1]
         return inputs
@@ -190,7 +190,7 @@ def _template_of(part: Any) -> str | None:
 
 
 def _image_template(processor: Any) -> str | None:
-    """The chat template of a processor, or of its tokenizer if that one has a place for images."""
+    """The chat template of a processor, or of its tokenizer if that template has a place for images."""
     template = getattr(processor, "chat_template", None)
     if template is not None:
         return _template_of(processor)
@@ -199,16 +199,16 @@ def _image_template(processor: Any) -> str | None:
 
 
 def _render(part: Any, template: str, turns: list[dict[str, Any]]) -> str:
-    """The conversation up to where the model begins to answer."""
+    """The conversation up to the start of the model's answer."""
     from jinja2 import TemplateError
 
-    # models that can reason aloud (Qwen3-VL, GLM) are asked for the answer alone
+    # ask models that can reason aloud (Qwen3-VL, GLM) for the answer alone
     quiet = {"enable_thinking": False} if "enable_thinking" in template else {}
     try:
         text = part.apply_chat_template(
             turns, chat_template=template, add_generation_prompt=True, tokenize=False, **quiet
         )
-    except TemplateError as error:  # some templates want users and assistants to take turns, or no system message
+    except TemplateError as error:  # some templates require alternating roles, or no system message
         raise SampleError("conversation_refused", f"the model's chat template says: {first_line(error)}") from error
     return str(text)
 
@@ -228,7 +228,7 @@ def _text_of(message: Mapping[str, Any]) -> str | None:
 
 
 def _only_text(messages: Messages) -> str | None:
-    """The text of a conversation of one user message: all that models without a chat template take."""
+    """The text of a conversation of one user message. Models without a chat template take nothing else."""
     if len(messages) != 1 or messages[0]["role"] != "user":
         raise SampleError(
             "no_chat_template", "the model has no chat template: it takes one user message, and no system prompt"
