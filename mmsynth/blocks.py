@@ -1,5 +1,5 @@
-"""Blocks and items: what moves through a run. A slice of the source becomes one shard; an item is a sample on its way,
-or what became of it. Stats: what a shard holds, as it is told between processes and written down beside the shard.
+"""Blocks, items and stats. A block is a slice of the source that becomes one shard. An item is a sample in progress, or
+its outcome. Stats say what a shard holds; processes exchange them, and the writer stores them beside the shard.
 """
 
 from collections import Counter
@@ -14,28 +14,28 @@ from mmsynth.models.files import ModelInfo
 from mmsynth.sample import Sample
 
 Status = Literal["kept", "dropped", "failed"]
-#: what is counted by its end: an input, or a candidate that stages made of one (a row; the input itself where none do)
+#: the outcome of an input, or of a row: a candidate that stages made of an input, or else the input itself
 Counted = Literal["input", "candidate"]
-#: a status on disk, where img2dataset's word for kept is success
+#: the status as written to disk, where "kept" is img2dataset's word "success"
 ON_DISK: dict[Status, str] = {"kept": "success", "dropped": "dropped", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One slice of the source and the number of the shard that it becomes."""
+    """One slice of the source, and the number of the shard that it becomes."""
 
     index: int
     payload: Any
     size: int | None
-    #: read only so many samples of the slice (the last block of a run with a limit)
+    #: read only so many samples of the slice (for the last block of a run with a limit)
     limit: int | None = None
-    #: digest of payload and limit: tells a committed block from another one with the same number
+    #: digest of payload and limit, which tells a committed block from another one with the same number
     identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An input, or a candidate made of one, on its way: `status` is "kept" for as long as the sample goes on."""
+    """An input, or a candidate made of one, in progress. `status` is "kept" as long as the sample goes on."""
 
     key: str
     sample: Sample | None
@@ -43,13 +43,13 @@ class Item:
     status: Status = "kept"
     reason: str = ""
     detail: str = ""
-    #: names of its pictures that stages have made; the main one's is ""
+    #: names of the pictures that stages have made; the main picture's name is ""
     drawn: frozenset[str] = frozenset()
-    #: keys of the samples that it was made of by stages whose groups are still open, outermost first
+    #: keys of the samples that it was made of, one per group that is still open, outermost first
     groups: tuple[str, ...] = ()
-    #: the input's key, where this is a candidate made of it
+    #: the key of the input that this candidate was made of
     parent: str | None = None
-    #: of its input, counted from the start of the block
+    #: the number of its input in the block
     number: int = 0
 
     @property
@@ -57,7 +57,7 @@ class Item:
         return self.status == "kept"
 
     def gone_through(self, sample: Sample, drawn: frozenset[str]) -> "Item":
-        """With what a stage gave for it."""
+        """The item with a stage's result as its sample."""
         return Item(
             *(self.key, sample, self.source, self.status, self.reason, self.detail, drawn),
             *(self.groups, self.parent, self.number),
@@ -73,7 +73,10 @@ class Item:
 
 
 class InputCounts:
-    """What became of inputs whose candidates come in a row: kept if one of them was, else dropped, else failed."""
+    """Counts the outcomes of inputs, whose candidates arrive one after another.
+
+    An input is kept if one of its candidates was kept, else dropped if one was dropped, else failed.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[Status] = Counter()
@@ -81,7 +84,7 @@ class InputCounts:
         self._best: Status = "failed"
 
     def add(self, item: Item) -> Status | None:
-        """Count another row; gives the end of the input before it, once that is known."""
+        """Count another row. Returns the outcome of the previous input, once it is known."""
         if item.number == self._current:
             if _RANK[item.status] < _RANK[self._best]:
                 self._best = item.status
@@ -91,7 +94,7 @@ class InputCounts:
         return ended
 
     def end(self) -> Status | None:
-        """Count the last input; gives its end."""
+        """Count the last input, and return its outcome."""
         if self._current is None:
             return None
         self._current = None
@@ -104,7 +107,7 @@ _RANK: dict[Status, int] = {"kept": 0, "dropped": 1, "failed": 2}
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Goes before a block's first item and after its last: batches never span it, and the writer commits at the end."""
+    """Marks the start or the end of a block among items. Batches never span it, and the writer commits at the end."""
 
     block: Block
     is_end: bool
@@ -117,28 +120,28 @@ Flow = Item | Edge
 class ShardStats:
     """What a shard holds: 00000_stats.json."""
 
-    #: rows: candidates, or the inputs themselves where no stage makes any
+    #: rows: candidates, or the inputs themselves if no stage makes candidates
     count: int
-    #: how many inputs came to each end
+    #: outcome → how many inputs
     inputs: Mapping[Status, int]
     kept: int
     #: reason → how many
     dropped: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
-    #: what was repaired on the way in → how many of the kept ones
+    #: repair made on reading → how many kept samples
     repaired: Mapping[str, int] = field(default_factory=dict)
     tar_bytes: int = 0
     #: the identity of the block
     block: str = ""
     models: tuple[ModelInfo, ...] = ()
-    #: declared by source and stages
+    #: names that source and stages declare
     scores: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
-    #: file → digest of what the shard consists of
+    #: file of the shard → digest
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written, with img2dataset's names where it has any."""
+        """The JSON to write, with img2dataset's names for the fields that it has too."""
         return {
             "count": self.count,
             "inputs": dict(self.inputs),
@@ -157,12 +160,12 @@ class ShardStats:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What `to_json` of this version or of 0.1 gave. Raises KeyError, TypeError or ValueError for anything else."""
+        """Read the JSON of this version or of 0.1. Raises KeyError, TypeError or ValueError for anything else."""
         count, kept, failed = data["count"], data["successes"], sum(data["failed"].values())
         digests = data.get("sha256", {})
         return cls(
             count=count,
-            # 0.1 counted candidates alone
+            # 0.1 counted candidates only
             inputs=data.get("inputs", {"kept": kept, "dropped": count - kept - failed, "failed": failed}),
             kept=kept,
             dropped=data["dropped"],
@@ -172,18 +175,18 @@ class ShardStats:
             block=data["block"],
             models=tuple(ModelInfo(**model) for model in data["models"]),
             scores=tuple(data["scores"]),
-            # 0.1 did not name them
+            # 0.1 did not write their names
             arrays=tuple(data["arrays"] if "arrays" in data else filter(None, map(_array_name, digests))),
             sha256=digests,
         )
 
     def written_arrays(self) -> tuple[str, ...]:
-        """Names of the arrays of which a file was written: where nothing was kept, there is none."""
+        """The names of the arrays with a file. A shard without kept samples has none."""
         return tuple(filter(None, map(_array_name, self.sha256)))
 
 
 def stats_in(text: bytes) -> ShardStats | None:
-    """The stats in a file, or None where it is not as it was written."""
+    """The stats in a file, or None if it has changed since it was written."""
     try:
         data = unsealed(text)
         return ShardStats.from_json(data) if data is not None else None

@@ -1,4 +1,4 @@
-"""Recipe: the whole of a run as data. YAML, the fluent API and run.json are three spellings of this one model.
+"""Recipe: a whole run as data. YAML, the fluent API and run.json are three spellings of this one model.
 
     seed: 7
     source: {kind: folder, path: photos/}
@@ -10,9 +10,9 @@
     out: {path: pairs/, samples_per_shard: 10000}
     run: {workers: 2, device: auto}
 
-`source`, `stages`, `seed` and `out` say what is made; `run` says how fast, and never changes the output.
-Errors name the file, the stage and the field. A recipe is data: a class that it names by an import path is found only
-where its module is imported already.
+`source`, `stages`, `seed` and `out` say what to make. `run` says how fast, and never changes the output. Errors name
+the file, the stage and the field. A recipe cannot run code: it may name a class by its import path only if the module
+is already imported.
 """
 
 import hashlib
@@ -36,35 +36,35 @@ _SECTION = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Out(BaseModel):
-    """What is written, and where."""
+    """What to write, and where."""
 
     model_config = _SECTION
 
     path: str | None = Field(None, description="the output folder")
     samples_per_shard: int = Field(10_000, ge=1, description="inputs that become one shard")
-    image_format: Literal["jpg", "png", "webp"] = Field("jpg", description="for drawn images; others stay as they came")
-    quality: int = Field(95, ge=1, le=100, description="of drawn jpg and webp images")
+    image_format: Literal["jpg", "png", "webp"] = Field("jpg", description="for drawn images; others stay unchanged")
+    quality: int = Field(95, ge=1, le=100, description="quality of drawn jpg and webp images")
 
 
 class RunOptions(BaseModel):
-    """How a recipe is run. Nothing here changes what is written."""
+    """How to run a recipe. Nothing here changes the output."""
 
     model_config = _SECTION
 
-    workers: int = Field(1, ge=1, description="processes; 1 runs in this one")
+    workers: int = Field(1, ge=1, description="processes; 1 uses this process")
     executor: Literal["local", "ray"] = Field("local", description="local: on this machine; ray: on a Ray cluster")
     address: str | None = Field(
-        None, description="of the Ray cluster, as ray.init takes it; None: the one that is near"
+        None, description="address of the Ray cluster, as for ray.init; None: the default cluster"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; workers share out the CUDA devices")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; workers divide the CUDA devices")
     threads: int | None = Field(None, ge=1, description="reading and decoding threads per process; default: the cores")
-    max_failures: float = Field(1.0, ge=0, le=1, description="stop when a larger share of the samples has failed")
+    max_failures: float = Field(1.0, ge=0, le=1, description="stop if a larger share of the samples has failed")
     limit: int | None = Field(None, ge=1, description="only the first samples, to try a recipe")
-    batch_timeout_s: float | None = Field(None, gt=0, description="give up a batch that takes longer; None: wait")
+    batch_timeout_s: float | None = Field(None, gt=0, description="fail a batch that takes longer; None: wait")
 
 
 class Recipe(BaseModel):
-    """Seed, source, stages, output and run options, all checked."""
+    """Seed, source, stages, output and run options, all validated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -111,9 +111,9 @@ class Recipe(BaseModel):
         )
 
     def to_dict(self, with_run: bool = True) -> dict[str, Any]:
-        """The recipe as plain JSON values, defaults left out; `from_dict` reads it back.
+        """The recipe as plain JSON values, without defaults. `from_dict` reads it back.
 
-        Without `run` it is what run.json holds: no passwords, no tokens.
+        Without `run` it is the content of run.json, with credentials redacted.
         """
         data: dict[str, Any] = {
             "seed": self.seed,
@@ -126,12 +126,12 @@ class Recipe(BaseModel):
         return data if with_run else cast(dict[str, Any], without_secrets(data))
 
     def to_yaml(self) -> str:
-        """The recipe as YAML; empty sections are left out."""
+        """The recipe as YAML, without empty sections."""
         data = {name: value for name, value in self.to_dict().items() if value not in ({}, [])}
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the output: the recipe without where it goes and what only changes speed."""
+        """The part of the recipe that decides the output: without its place and without settings of speed."""
         data = self.to_dict(with_run=False)
         data["out"] = self.out.model_dump(mode="json", exclude={"path"})
         for spec, stage in zip(data["stages"], self.stages, strict=True):
@@ -141,7 +141,7 @@ class Recipe(BaseModel):
         return data
 
     def fingerprint(self) -> str:
-        """A digest of `identity()`: two recipes with one fingerprint write the same shards."""
+        """A digest of `identity()`. Two recipes with the same fingerprint write the same shards."""
         canonical = json.dumps(self.identity(), sort_keys=True, ensure_ascii=True)
         return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
