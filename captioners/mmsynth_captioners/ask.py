@@ -1,6 +1,6 @@
-"""Visual question answering: questions put to a vision-language model, its answers kept as question-answer pairs.
+"""Visual question answering: asks a vision-language model about images, and keeps question-answer pairs.
 
-Knows which question goes with which answer. The wordings are `questions`' business, how the model is asked ChatStage's.
+Knows which answer belongs to which question. `questions` has the wordings, and ChatStage asks the model.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ _PER_IMAGE = 3
 class VisualQuestions(WritesText, Captioner):
     """Ask a vision-language model about each image, and add the question-answer pairs to `record["qa"]`.
 
-    `questions` from the recipe are all asked of every image; otherwise `per_image` questions are drawn, from each
-    sample's own seed, out of the built-in `kinds`. Each pair has question, answer, kind, model and prompt, and the
-    seed when sampled. An empty answer gives no pair; a sample without any pair is dropped as `no_answer`.
+    The stage asks all `questions` from the recipe of every image. Without them, it draws `per_image` questions from the
+    built-in `kinds`, by each sample's own seed. Each pair has question, answer, kind, model and prompt, and the seed if
+    the model samples. An empty answer gives no pair. A sample without any pair is dropped as `no_answer`.
     """
 
-    questions: list[str] | None = Field(None, min_length=1, description="asked of every image")
-    kinds: list[Kind] | None = Field(None, min_length=1, description="kinds to draw from; all when left out")
-    per_image: int | None = Field(None, ge=1, description="how many questions each image gets; 3 when drawn")
+    questions: list[str] | None = Field(None, min_length=1, description="questions to ask of every image")
+    kinds: list[Kind] | None = Field(None, min_length=1, description="kinds to draw from; default: all")
+    per_image: int | None = Field(None, ge=1, description="questions per image; default: 3 if they are drawn")
 
     @field_validator("questions")
     @classmethod
@@ -45,7 +45,7 @@ class VisualQuestions(WritesText, Captioner):
         return self
 
     async def process_one(self, sample: Sample) -> Result:
-        # asked together, so that the questions of a batch's samples are batches on the device
+        # ask all questions together, so that those of a batch's samples form batches on the device
         pairs = await asyncio.gather(
             *(self._answered(question, sample, number) for number, question in enumerate(self._questions(sample)))
         )
@@ -53,7 +53,7 @@ class VisualQuestions(WritesText, Captioner):
         return sample.with_qa(given) if given else Dropped("no_answer", sample)
 
     async def _answered(self, question: Question, sample: Sample, number: int) -> dict[str, Any] | None:
-        """The pair, or None where the model says nothing."""
+        """The pair, or None if the model's answer is empty."""
         prompt = self.chat_model.question_prompt(question.text, question.instruction)
         seed = self._seed(sample, number)
         reply = await self.ask(prompt, sample, images=[""], seed=seed)
@@ -70,7 +70,7 @@ class VisualQuestions(WritesText, Captioner):
         return [given[i] for i in chosen]
 
     def _seed(self, sample: Sample, number: int) -> int:
-        """Another seed for each question of a sample, or the same draws would answer them all."""
+        """A seed for each question of a sample, so that the answers use different draws."""
         return seed_for(self.seed_of(sample), "question", str(number))
 
     def _pair(self, question: Question, answer: str, prompt: str, seed: int) -> dict[str, Any]:
