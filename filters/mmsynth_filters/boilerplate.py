@@ -116,7 +116,7 @@ class Boilerplate(Filter):
             try:
                 compiled = re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"'{pattern}' is no regular expression: {error}") from error
+                raise ValueError(f"'{pattern}' is not a regular expression: {error}") from error
             if compiled.match(""):
                 raise ValueError(f"'{pattern}' matches nothing at all, and so every caption")
         return patterns

@@ -172,7 +172,7 @@ def verify(folder: Folder, options: Verify) -> None:
     for damage in found:
         show.say(str(damage))
     if not found:
-        show.say(f"{len(run_folder.committed)} shards are as they were written")
+        show.say(f"{len(run_folder.committed)} shards are intact")
     elif options.repair:
         from mmsynth.engine.run import repair as made_again
         from mmsynth.recipe import RunOptions
@@ -184,9 +184,7 @@ def verify(folder: Folder, options: Verify) -> None:
         show.report(report)
     else:
         damaged = len({damage.shard for damage in found})
-        raise OutputError(
-            f"{damaged} shards of {folder} are damaged: mmsynth verify {folder} --repair makes them again"
-        )
+        raise OutputError(f"{damaged} shards of {folder} are damaged: mmsynth verify {folder} --repair repairs them")
 
 
 @app.command()

@@ -95,7 +95,7 @@ def calibration(found: Any, score: str, wanted: float, threshold: float | None) 
             f'for a precision of {wanted:g} ({low:.3f} to {high:.3f}): --where "{where}", which keeps {one["kept"]:.1%}'
         )
         if low < wanted - _TELLING:
-            _out.print(f"{found.pairs:,} pairs tell no more closely what the precision is: score more, or ask for more")
+            _out.print(f"{found.pairs:,} pairs cannot narrow the precision further: score more pairs")
 
 
 def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:

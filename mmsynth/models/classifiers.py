@@ -41,7 +41,7 @@ def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequen
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model '{model}' has no readable configuration in {found.folder}") from error
     if type(config) not in known_kinds[kind]:
-        raise ModelError(f"model '{model}' is a '{config.model_type}', which is no {kind} classifier of transformers")
+        raise ModelError(f"model '{model}' is a '{config.model_type}', which has no {kind} classifier in transformers")
     if not any(found.folder.glob("*.safetensors")):
         raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; mmsynth loads no others")
     known = [str(label) for label in (config.id2label or {}).values()]

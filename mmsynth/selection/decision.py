@@ -48,7 +48,7 @@ class Decision(BaseModel):
         if not isinstance(names, Iterable):
             return given
         if unknown := sorted(map(str, set(names) - BOUNDS.keys())):
-            raise ValueError(f"nothing to compare called {', '.join(unknown)}: there are {', '.join(BOUNDS)}")
+            raise ValueError(f"cannot compare {', '.join(unknown)}; choose from {', '.join(BOUNDS)}")
         return names if isinstance(names, Mapping) else {name: BOUNDS[name] for name in names}
 
     @field_validator("near_duplicates")

@@ -124,7 +124,7 @@ class Rows:
         try:
             statements = self.connection.extract_statements(sql)
         except duckdb.Error as error:
-            raise RecipeError(f"this is no SQL: {_first_line(error)}") from error
+            raise RecipeError(f"this is not SQL: {_first_line(error)}") from error
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT or not _SELECT.match(sql):
             raise RecipeError(f"a query is one SELECT over the table {TABLE}, such as: SELECT reason, count(*) …")
         return self.run(sql)
@@ -141,7 +141,7 @@ class Rows:
             raise RecipeError(f"the query cannot be run: {_first_line(error)}") from error
 
     def check_columns(self, expression: str, what: str) -> None:
-        """Raise RecipeError where `expression` (of `what`: where, by, per) is no expression over the columns."""
+        """Raise RecipeError if `expression` (of `what`: where, by, per) is not an expression over the columns."""
         import duckdb
 
         # with and without the brackets, or "true) or (true" would pass
@@ -149,7 +149,7 @@ class Rows:
             try:
                 statements = self.connection.extract_statements(written)
             except duckdb.Error as error:
-                raise RecipeError(f"{what}: '{expression}' is no SQL expression: {_first_line(error)}") from error
+                raise RecipeError(f"{what}: '{expression}' is not an SQL expression: {_first_line(error)}") from error
             if len(statements) != 1:
                 raise RecipeError(f"{what}: '{expression}' must be one expression")
         self.run(f"SELECT ({expression}) FROM {TABLE} LIMIT 0")

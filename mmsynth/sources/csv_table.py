@@ -32,7 +32,7 @@ class CsvTable:
             try:
                 names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
             except csv.Error as error:
-                raise SourceError(f"the first line of {self.path} is no header: {error}") from error
+                raise SourceError(f"the first line of {self.path} is not a header: {error}") from error
         if not any(names):
             raise SourceError(f"{self.path} is empty: its first line must name the columns")
         return [name.strip() for name in names], delimiter, lines.position

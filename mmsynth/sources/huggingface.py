@@ -104,7 +104,7 @@ def _load(path: str, split: str, config: str | None, revision: str | None) -> An
         raise PluginError("the huggingface source needs 'datasets': pip install 'mmsynth[huggingface]'") from error
     folder = local(path)
     if not folder.exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
-        raise SourceError(f"no such folder: {path}, and no hub name either (owner/name)")
+        raise SourceError(f"no such folder: {path} (nor is it a hub name, owner/name)")
     try:
         if any((folder / name).exists() for name in _SAVED):
             dataset = _from_disk(datasets.load_from_disk(str(folder)), path, split)

@@ -19,7 +19,7 @@ def check_text(path: Path) -> None:
     if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise SourceError(f"{path} is UTF-16: save it as UTF-8")
     if b"\0" in begin:
-        raise SourceError(f"{path} is no text file")
+        raise SourceError(f"{path} is not a text file")
 
 
 def cut_lines(path: Path, lines_per_part: int) -> Iterator[tuple[Span, int]]:

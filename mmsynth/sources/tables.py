@@ -150,5 +150,5 @@ def open_table(path: Path) -> TableFile:
     """The table in a file, by its extension. Reads nothing yet. Raises SourceError."""
     kind = _KINDS.get(path.suffix.lower().removeprefix("."))
     if kind is None:
-        raise SourceError(f"{path} is no table: a table's name ends in {', '.join(f'.{name}' for name in _KINDS)}")
+        raise SourceError(f"{path} is not a table: a table's name ends in {', '.join(f'.{name}' for name in _KINDS)}")
     return kind(path)

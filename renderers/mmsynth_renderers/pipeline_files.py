@@ -96,7 +96,7 @@ def _components(files: ModelFiles) -> dict[str, str]:
     """Component → class name, from the index, without the components that this pipeline omits."""
     index = files.folder / _INDEX
     if not index.is_file():
-        raise ModelError(f"model '{files.id}' is no diffusers pipeline: it has no {_INDEX}")
+        raise ModelError(f"model '{files.id}' is not a diffusers pipeline: it has no {_INDEX}")
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:

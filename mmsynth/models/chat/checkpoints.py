@@ -112,8 +112,8 @@ def _classes(found: ModelFiles, trust_remote_code: bool) -> _Classes:
     if causal or "AutoModelForCausalLM" in remote:
         return _Classes(AutoModelForCausalLM, None)
     raise ModelError(
-        f"model '{found.id}' is a '{config.model_type}', which is no image-text-to-text model and no causal language "
-        "model of transformers"
+        f"model '{found.id}' is a '{config.model_type}', which is neither an image-text-to-text model nor a causal "
+        "language model of transformers"
     )
 
 

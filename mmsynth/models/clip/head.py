@@ -29,12 +29,12 @@ def head_layers(file: Path, labels: Sequence[str]) -> list[str]:
             "a head over CLIP embeddings needs 'safetensors', which is not installed: pip install 'mmsynth[clip]'"
         ) from error
     if not file.is_file():
-        raise ModelError(f"head '{file}' is no file")
+        raise ModelError(f"head '{file}' is not a file")
     try:
         with safe_open(file, framework="np") as opened:
             shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
     except Exception as error:  # safetensors raises its own kind, and the disk others
-        raise ModelError(f"head '{file}' is no safetensors file: {error}") from error
+        raise ModelError(f"head '{file}' is not a safetensors file: {error}") from error
     layers = _in_order(shapes)
     if not layers or not _fit(layers, shapes):
         raise ModelError(
