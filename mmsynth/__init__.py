@@ -71,10 +71,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, and every registered source by its own: `mm.prompts("prompts.txt")`, `mm.scenes(40)`."""
+    """Find the public names, and every registered source by name: `mm.prompts("prompts.txt")`, `mm.scenes(40)`."""
     if name in _HOMES:
         return getattr(importlib.import_module(f"mmsynth.{_HOMES[name]}"), name)
-    # asked first for a module of that name, too, by `from mmsynth import …`
+    # `from mmsynth import …` asks here before it looks for a module of that name
     if not name.startswith("_") and importlib.util.find_spec(f"mmsynth.{name}") is None:
         registry = importlib.import_module("mmsynth.registry")
         if name in registry.entry_points("source"):

@@ -1,5 +1,5 @@
-"""Blocks and items: what moves through a run. A slice of the source becomes one shard; an item is a sample on its way,
-or what became of it. Stats: what a shard holds, as it is told between processes and written down beside the shard.
+"""Blocks, items and stats. A block is a slice of the source that becomes one shard. An item is a sample in progress, or
+its outcome. Stats say what a shard holds; processes exchange them, and the writer stores them beside the shard.
 """
 
 from collections import Counter
@@ -14,22 +14,22 @@ from mmsynth.models.files import ModelInfo
 from mmsynth.sample import Sample
 
 Status = Literal["kept", "dropped", "failed"]
-#: what is counted by its end: an input, or a candidate that stages made of one (a row; the input itself where none do)
+#: the outcome of an input, or of a row: a candidate that stages made of an input, or else the input itself
 Counted = Literal["input", "candidate"]
-#: a status on disk, where img2dataset's word for kept is success
+#: the status as written to disk, where "kept" is img2dataset's word "success"
 ON_DISK: dict[Status, str] = {"kept": "success", "dropped": "dropped", "failed": "failed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One slice of the source and the number of the shard that it becomes."""
+    """One slice of the source, and the number of the shard that it becomes."""
 
     index: int
     payload: Any
     size: int | None
-    #: read only so many samples of the slice (the last block of a run with a limit)
+    #: read only so many samples of the slice (for the last block of a run with a limit)
     limit: int | None = None
-    #: digest of payload and limit: tells a committed block from another one with the same number
+    #: digest of payload and limit, which tells a committed block from another one with the same number
     identity: str = ""
     #: sizes and times of the files that it is read from: `engine.content` says how
     content: str = ""
@@ -37,7 +37,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An input, or a candidate made of one, on its way: `status` is "kept" for as long as the sample goes on."""
+    """An input, or a candidate made of one, in progress. `status` is "kept" as long as the sample goes on."""
 
     key: str
     sample: Sample | None
@@ -50,9 +50,9 @@ class Item:
     made: frozenset[str] = frozenset()
     #: keys of the samples that it was made of by stages whose groups are still open, outermost first
     groups: tuple[str, ...] = ()
-    #: the input's key, where this is a candidate made of it
+    #: the key of the input that this candidate was made of
     parent: str | None = None
-    #: of its input, counted from the start of the block
+    #: the number of its input in the block
     number: int = 0
 
     @property
@@ -76,7 +76,10 @@ class Item:
 
 
 class InputCounts:
-    """What became of inputs whose candidates come in a row: kept if one of them was, else dropped, else failed."""
+    """Counts the outcomes of inputs, whose candidates arrive one after another.
+
+    An input is kept if one of its candidates was kept, else dropped if one was dropped, else failed.
+    """
 
     def __init__(self) -> None:
         self.counts: Counter[Status] = Counter()
@@ -84,7 +87,7 @@ class InputCounts:
         self._best: Status = "failed"
 
     def add(self, item: Item) -> Status | None:
-        """Count another row; gives the end of the input before it, once that is known."""
+        """Count another row. Returns the outcome of the previous input, once it is known."""
         if item.number == self._current:
             if _RANK[item.status] < _RANK[self._best]:
                 self._best = item.status
@@ -94,7 +97,7 @@ class InputCounts:
         return ended
 
     def end(self) -> Status | None:
-        """Count the last input; gives its end."""
+        """Count the last input, and return its outcome."""
         if self._current is None:
             return None
         self._current = None
@@ -107,7 +110,7 @@ _RANK: dict[Status, int] = {"kept": 0, "dropped": 1, "failed": 2}
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """Goes before a block's first item and after its last: batches never span it, and the writer commits at the end."""
+    """Marks the start or the end of a block among items. Batches never span it, and the writer commits at the end."""
 
     block: Block
     is_end: bool
@@ -120,15 +123,15 @@ Flow = Item | Edge
 class ShardStats:
     """What a shard holds: 00000_stats.json."""
 
-    #: rows: candidates, or the inputs themselves where no stage makes any
+    #: rows: candidates, or the inputs themselves if no stage makes candidates
     count: int
-    #: how many inputs came to each end
+    #: outcome → how many inputs
     inputs: Mapping[Status, int]
     kept: int
     #: reason → how many
     dropped: Mapping[str, int] = field(default_factory=dict)
     failed: Mapping[str, int] = field(default_factory=dict)
-    #: what was repaired on the way in → how many of the kept ones
+    #: repair made on reading → how many kept samples
     repaired: Mapping[str, int] = field(default_factory=dict)
     tar_bytes: int = 0
     #: the identity of the block
@@ -138,7 +141,7 @@ class ShardStats:
     #: what its files were when it was read; empty where that is not known, as in runs of 0.1
     content: str = ""
     models: tuple[ModelInfo, ...] = ()
-    #: declared by source and stages
+    #: names that source and stages declare
     scores: tuple[str, ...] = ()
     arrays: tuple[str, ...] = ()
     #: column of a score, or `name.npy` of an array → the models that gave it; more than one where runs were mixed
@@ -147,7 +150,7 @@ class ShardStats:
     sha256: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As it is written, with img2dataset's names where it has any."""
+        """The JSON to write, with img2dataset's names for the fields that it has too."""
         return {
             "count": self.count,
             "inputs": dict(self.inputs),
@@ -169,12 +172,12 @@ class ShardStats:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """What `to_json` of this version or of 0.1 gave. Raises KeyError, TypeError or ValueError for anything else."""
+        """Read the JSON of this version or of 0.1. Raises KeyError, TypeError or ValueError for anything else."""
         count, kept, failed = data["count"], data["successes"], sum(data["failed"].values())
         digests = data.get("sha256", {})
         return cls(
             count=count,
-            # 0.1 counted candidates alone
+            # 0.1 counted candidates only
             inputs=data.get("inputs", {"kept": kept, "dropped": count - kept - failed, "failed": failed}),
             kept=kept,
             dropped=data["dropped"],
@@ -186,14 +189,14 @@ class ShardStats:
             content=data.get("content", ""),
             models=tuple(ModelInfo(**model) for model in data["models"]),
             scores=tuple(data["scores"]),
-            # 0.1 did not name them
+            # 0.1 did not write their names
             arrays=tuple(data["arrays"] if "arrays" in data else filter(None, map(_array_name, digests))),
             made_by={name: tuple(models) for name, models in data.get("made_by", {}).items()},
             sha256=digests,
         )
 
     def written_arrays(self) -> tuple[str, ...]:
-        """Names of the arrays of which a file was written: where nothing was kept, there is none."""
+        """The names of the arrays with a file. A shard without kept samples has none."""
         return tuple(filter(None, map(_array_name, self.sha256)))
 
 
@@ -207,7 +210,7 @@ def all_made_by(parts: Iterable[Mapping[str, Sequence[str]]]) -> dict[str, tuple
 
 
 def stats_in(text: bytes) -> ShardStats | None:
-    """The stats in a file, or None where it is not as it was written."""
+    """The stats in a file, or None if it has changed since it was written."""
     try:
         data = unsealed(text)
         return ShardStats.from_json(data) if data is not None else None

@@ -1,11 +1,11 @@
-"""Bounds: which parameters of a filter bound which of its scores, and what follows for a sample. One rule for all.
+"""Bounds: which parameters of a filter bound which of its scores, and which samples they drop. One rule for all.
 
-- A score below its least drops the sample as `<score>_below_min`, one above its most as `<score>_above_max`. What is
-  compared is the score as it is written, so `select` decides the same afterwards.
+- A score below its minimum drops the sample as `<score>_below_min`, one above its maximum as `<score>_above_max`. The
+  filter compares the score as it is written, so `select` decides the same later.
 - A score that is NaN or infinite drops the sample as `<score>_not_finite`, with or without a bound.
-- Without a bound a filter only scores.
-- Filters that judge captions let a sample without one go on unscored if no bound is set, and drop it as `no_caption`
-  if one is.
+- Without a bound, a filter only scores.
+- Filters that judge captions drop a sample without a caption as `no_caption` if a bound is set. If none is set, the
+  sample goes on unscored.
 
 Dropped samples keep their scores. Bounds are inclusive.
 
@@ -42,7 +42,7 @@ from mmsynth.sample import Dropped, Sample
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The names of the parameters that hold a score's least and most; None where it has no such parameter."""
+    """The names of the parameters for a score's minimum and maximum, or None if there is no such parameter."""
 
     score: str
     min: str | None = None
@@ -50,21 +50,21 @@ class Bound:
 
 
 class Bounded(BaseModel):
-    """What every Filter has: its bounds, and what they do to a sample."""
+    """The part of every Filter that handles bounds."""
 
-    # -- what a filter may write -------------------------------------------------------------------------------------
+    # -- what a filter may override ----------------------------------------------------------------------------------
 
     def score_names(self) -> tuple[str, ...]:
         """Names of the scores that this filter gives."""
         return ()
 
     def bounds(self) -> tuple[Bound, ...]:
-        """Which parameters bound which scores, in the order in which they are judged."""
+        """Which parameters bound which scores, in the order of judging."""
         low, high = (name if name in type(self).model_fields else None for name in ("min", "max"))
         return tuple(Bound(score, low, high) for score in self.score_names()[:1]) if low or high else ()
 
     def bound_parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that let the filter drop a sample, each None where it is not set."""
+        """Names of the parameters that let the filter drop samples. Each is None by default."""
         return tuple(name for bound in self.bounds() for name in (bound.min, bound.max) if name is not None)
 
     # -- what it may use ---------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class Bounded(BaseModel):
     def judged(
         self, sample: Sample, scores: Mapping[str, float], record: Mapping[str, Any] | None = None
     ) -> Sample | Dropped:
-        """The sample with these scores, and these fields of its record, or Dropped where a score is out of bounds."""
+        """The sample with these scores and record fields added, or Dropped if a score is out of bounds."""
         finite = {name: score for name, score in scores.items() if math.isfinite(score)}
         scored = sample.with_scores(**finite)
         if record:
@@ -93,7 +93,7 @@ class Bounded(BaseModel):
         return scored
 
     def without_caption(self, sample: Sample) -> Sample | Dropped:
-        """What becomes of a sample whose caption this filter would judge, and that has none."""
+        """The result for a sample without a caption, from a filter that judges captions."""
         return Dropped("no_caption", sample) if self.is_bounded else sample
 
     def without_bounds(self) -> Self:

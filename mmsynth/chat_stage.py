@@ -1,4 +1,4 @@
-"""What all stages that ask a chat model share: its parameters, finding it, loading it, asking it.
+"""ChatStage: what all stages that use a chat model share: its parameters, finding it, loading it, asking it.
 
     class Rewrite(WritesText, mm.Captioner):
         \"\"\"Say each caption in plain words.\"\"\"
@@ -7,8 +7,8 @@
             reply = await self.ask(f"Say this in plain words: {sample.caption}", sample)
             return sample.with_caption(reply.text, model=self.model)
 
-ChatStage is the base of them all; WritesText adds how text is drawn. Does not know what is asked, nor how the engine
-answers.
+ChatStage is the base of all such stages. WritesText adds the parameters of sampling. Neither knows the questions, nor
+how the engine answers them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,18 +32,18 @@ REAL = "HuggingFaceTB/SmolVLM-256M-Instruct"
 
 
 class ChatStage(Stage):
-    """A stage that asks a chat model; of the shape one.
+    """A stage that asks a chat model. Its shape is one.
 
-    A subclass that wants text derives from WritesText. One that only chooses (`choices`) derives from this.
+    Derive from WritesText if the model should write text, and from this if it only chooses (`choices`).
     """
 
     model: str = Field(NANO, description="hub id, local folder, or nano")
-    engine: str = Field(IN_PROCESS, description="what runs the model: transformers, in this process")
+    engine: str = Field(IN_PROCESS, description="the engine that runs the model; transformers runs in this process")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     trust_remote_code: bool = Field(False, description="run code that comes with the model")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     system: str | None = Field(None, description="system prompt, for chat models")
-    concurrency: int = Field(16, ge=1, description="samples under way at once, where the engine batches by itself")
+    concurrency: int = Field(16, ge=1, description="samples in progress at once, if the engine batches by itself")
 
     _chat_model: ChatModel | None = PrivateAttr(default=None)
 
@@ -54,13 +54,13 @@ class ChatStage(Stage):
         return self
 
     def check(self) -> None:
-        # a recipe may name an engine by its import path, and runs no code by itself
+        # a recipe may name an engine by its import path, but may not import it
         self._engine(may_import=False).check(self._spec())
 
     def setup(self, device: str) -> None:
         if self.model == NANO and self.engine == IN_PROCESS:
             tell_of_nano(self.step_name, REAL)
-        # checked before, in the process that started this one
+        # imports are allowed here: the process that started this one has checked the engine
         model = self._engine(may_import=True).load(self._spec(), device)
         if self.system is not None and not model.is_chat:
             raise ModelError("system is for chat models, and this model has no chat template: leave system out")
@@ -98,8 +98,8 @@ class ChatStage(Stage):
     ) -> Reply:
         """The model's reply to one user message: the pictures of `sample` called `images`, then `text`.
 
-        `seed` is the sample's own where none is given; `options` are those of Request, such as `choices`.
-        Raises SampleError(`no_image`) where the sample has no such picture.
+        `seed` defaults to the sample's own. `options` are those of Request, such as `choices`.
+        Raises SampleError(`no_image`) if the sample has no such picture.
         """
         return await self.chat(self.request([self.user(text, images)], sample, seed=seed, **options))
 
@@ -123,11 +123,11 @@ class ChatStage(Stage):
 
     @staticmethod
     def assistant(text: str) -> dict[str, Any]:
-        """What the model said, as a message of the conversation."""
+        """The model's answer as a message of the conversation."""
         return {"role": "assistant", "content": [{"type": "text", "text": text}]}
 
     def decoding(self) -> dict[str, Any]:
-        """The options of Request that this stage's parameters give."""
+        """This stage's parameters as options of Request."""
         return {}
 
     # -- what the engine uses ----------------------------------------------------------------------------------------
@@ -150,11 +150,11 @@ class ChatStage(Stage):
 
 
 class WritesText(ChatStage):
-    """A ChatStage whose model writes text: with the parameters of how it is drawn."""
+    """A ChatStage whose model writes text, with the parameters of sampling."""
 
     max_new_tokens: int = Field(64, ge=1, description="longest text, in tokens")
-    temperature: float = Field(0, ge=0, allow_inf_nan=False, description="0 takes the likeliest token, else sampled")
-    top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens with this probability")
+    temperature: float = Field(0, ge=0, allow_inf_nan=False, description="0 takes the likeliest token, more samples")
+    top_p: float | None = Field(None, gt=0, le=1, description="sample from the likeliest tokens up to this probability")
     top_k: int | None = Field(None, ge=1, description="sample from this many likeliest tokens")
 
     stop: list[str] | None = Field(None, min_length=1, description="strings before which the text ends")
@@ -184,7 +184,7 @@ class WritesText(ChatStage):
 
     @property
     def samples(self) -> bool:
-        """Whether text is drawn at random, from the sample's seed."""
+        """Whether text is sampled, with the sample's seed."""
         return self.temperature > 0
 
 

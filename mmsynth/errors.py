@@ -1,15 +1,15 @@
 """Every error that mmsynth raises on purpose, with the exit code that the command line gives it.
 
     MMSynthError                exit 1
-    ├── RecipeError             exit 2   a recipe, parameter or command line that cannot be right
-    ├── PluginError             exit 3   a name nobody registered, an extra not installed, a name taken twice
+    ├── RecipeError             exit 2   an invalid recipe, parameter or command line
+    ├── PluginError             exit 3   an unknown plugin, a missing extra, a name registered twice
     ├── ModelError              exit 4   a model that could not be found or loaded
     ├── SourceError             exit 5   an input that is not there or cannot be read at all
     │   └── Unreachable                  one at a URL that could not be read now; the same command tries again
     ├── OutputError             exit 6   an output folder in use, or holding another recipe's run
     ├── TooManyFailures         exit 7   the share of failed samples passed max_failures
     ├── WorkerError             exit 8   a worker process died
-    ├── DeviceError             exit 9   a GPU failed, and every later call in this process would too
+    ├── DeviceError             exit 9   a GPU failed, and every later call in this process would fail too
     └── SampleError             a single sample that cannot be used: the engine turns it into a `failed` row
         └── ImageError
 
@@ -26,7 +26,7 @@ class MMSynthError(Exception):
 
 
 class RecipeError(MMSynthError):
-    """A recipe, a stage's parameter or a command line that cannot be right."""
+    """A recipe, a stage's parameter or a command line that is invalid."""
 
     exit_code = 2
 
@@ -44,7 +44,7 @@ class ModelError(MMSynthError):
 
 
 class SourceError(MMSynthError):
-    """An input that is missing or cannot be read at all."""
+    """An input that is missing or unreadable."""
 
     exit_code = 5
 
@@ -72,7 +72,7 @@ class WorkerError(MMSynthError):
 
 
 class DeviceError(MMSynthError):
-    """A device that failed, other than by running out of memory: this process cannot use it any more."""
+    """A device failed, other than by running out of memory. This process can no longer use it."""
 
     exit_code = 9
 
@@ -90,4 +90,4 @@ class SampleError(MMSynthError):
 
 
 class ImageError(SampleError):
-    """Bytes that are no image, a truncated image, or one with too many pixels to decode."""
+    """Bytes that are not an image, a truncated image, or one with too many pixels to decode."""

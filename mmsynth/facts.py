@@ -1,7 +1,7 @@
 """Facts: what a programmatic renderer knows to be true of its image.
 
-They live in `record["facts"]` as JSON. Renderers write and draw them, the `facts` captioner speaks them, and models
-are checked against them. This module knows their shape, not any world's vocabulary.
+They live in `record["facts"]` as JSON. Renderers write and draw them, the `facts` captioner puts them into words, and
+models are checked against them. This module knows their shape, not the vocabulary of any world.
 """
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,9 +16,9 @@ class ObjectFacts(BaseModel):
 
     kind: str = Field(description="singular noun, such as 'star'")
     colour: str
-    size: str = Field(description="'small', 'large', … ; empty where size says nothing")
+    size: str = Field(description="'small', 'large', …, or empty if size means nothing")
     count: int = Field(ge=1)
-    #: one box for each of the `count` objects once drawn: (left, top, right, bottom) as fractions of the image
+    #: once drawn, one box per object: (left, top, right, bottom) as fractions of the image
     boxes: tuple[tuple[float, float, float, float], ...] = ()
 
 
@@ -38,11 +38,11 @@ class Absent(BaseModel):
     model_config = _FROZEN
 
     kind: str
-    colour: str = Field("", description="empty: no such kind in any colour")
+    colour: str = Field("", description="empty if there is no such kind in any colour")
 
 
 class Facts(BaseModel):
-    """All that is true of one scene."""
+    """Everything that is true of one scene."""
 
     model_config = _FROZEN
 

@@ -1,7 +1,7 @@
 """Frames of animations and short videos: `frame00`, `frame01`, … as further pictures.
 
-Animations (GIF, WebP, AVIF, APNG) are read by PIL, videos by PyAV. Frames are spread evenly from the first to the last,
-each is decoded once, and no more than one is in memory decoded. Does not know what a model does with them.
+PIL reads animations (GIF, WebP, AVIF, APNG), PyAV reads videos. Frames are spread evenly from the first to the last.
+Each is decoded once, and memory holds one decoded frame at a time. Does not know what a model does with them.
 """
 
 import io
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     import PIL.Image
 
 VIDEO_EXTENSIONS = ("mp4", "mkv", "webm", "mov", "avi")
-#: names have two digits
+#: frame names have two digits
 MOST_FRAMES = 100
 _ANIMATED = frozenset({"GIF", "WEBP", "AVIF", "PNG"})
-#: these say how long a frame is shown once it is decoded
+#: formats that give a frame's duration only after decoding it
 _DURATION_WHEN_LOADED = frozenset({"WEBP", "AVIF"})
 _FORMAT, _QUALITY = "jpg", 95
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One frame, encoded; its number in what it is of, and when it is shown."""
+    """One encoded frame, its number in the video or animation, and the time at which it is shown."""
 
     image: Image
     index: int
@@ -41,16 +41,16 @@ class Frame:
 class Frames(Grouping):
     """Add `number` frames of each sample's video or animation as further pictures: `frame00`, `frame01`, …
 
-    A video is a member called mp4, mkv, webm, mov or avi; without one, the main picture is looked at, if it is an
-    animation (GIF, WebP, AVIF, APNG). Frames are spread evenly, the first and the last among them; where there are
-    fewer than `number`, all of them are taken. `record["frames"]` says which frame each is and when it is shown. A
-    sample without a main picture gets the first frame as that, too. What does not move is left as it is. A video or an
-    animation that cannot be decoded fails the sample. Videos need PyAV: pip install 'mmsynth[video]'.
+    A video is a member called mp4, mkv, webm, mov or avi. Without one, the stage uses the main picture if it is an
+    animation (GIF, WebP, AVIF, APNG). Frames are spread evenly, and include the first and the last. If there are fewer
+    than `number`, the stage takes all. `record["frames"]` says which frame each is and when it is shown. If a sample
+    has no main picture, the first frame becomes that too. Still pictures stay unchanged. A video or an animation that
+    cannot be decoded fails the sample. Videos need PyAV: pip install 'mmsynth[video]'.
     """
 
     main: ClassVar[str] = "number"
 
-    number: int = Field(ge=1, le=MOST_FRAMES, description="frames of each video or animation")
+    number: int = Field(ge=1, le=MOST_FRAMES, description="frames per video or animation")
 
     def prepare(self, sample: Sample) -> Sample:
         return with_frames(sample, self.number)
@@ -60,9 +60,9 @@ class Frames(Grouping):
 
 
 def with_frames(sample: Sample, number: int) -> Sample:
-    """`sample` with `number` frames of what moves in it, or unchanged. Raises SampleError.
+    """`sample` with `number` frames of its video or animation, or unchanged if it has neither. Raises SampleError.
 
-    A video that stands where the main picture does becomes a member.
+    A video in place of the main picture becomes a member.
     """
     if sample.image is not None and (extension := video_extension(sample.image.data)):
         sample = replace(sample, image=None, members={**sample.members, extension: sample.image.data})
@@ -79,7 +79,7 @@ def with_frames(sample: Sample, number: int) -> Sample:
 
 
 def video_extension(data: bytes) -> str | None:
-    """The extension of a video by its content, None for what is none."""
+    """The extension of a video by its content, or None if it is not a video."""
     if data[4:8] == b"ftyp" and data[8:11] not in (b"avi", b"hei", b"mif", b"msf"):
         return "mov" if data[8:12] == b"qt  " else "mp4"
     if data.startswith(b"\x1a\x45\xdf\xa3"):
@@ -97,14 +97,14 @@ def _frames_of(sample: Sample, number: int) -> list[Frame]:
 
 
 def _spread(number: int, total: int) -> list[int]:
-    """`number` of the indices below `total`, evenly, with the first and the last; all where there are fewer."""
+    """`number` indices below `total`, spread evenly, with the first and the last. All of them if there are fewer."""
     if number >= total:
         return list(range(total))
     return [0] if number == 1 else [round(i * (total - 1) / (number - 1)) for i in range(number)]
 
 
 def animation_frames(image: Image, number: int) -> list[Frame]:
-    """Frames of an animation; none of a picture that does not move. Raises ImageError."""
+    """Frames of an animation, or none for a still picture. Raises ImageError."""
     if image.format not in _ANIMATED:
         return []
     with image.opened() as opened, decoding():
@@ -144,7 +144,7 @@ def video_frames(data: bytes, number: int) -> list[Frame]:
 
 
 def _of_video(container: Any, stream: Any, number: int) -> list[Frame]:
-    # packets are only read here, not decoded: they say how many frames there are and when each is shown
+    # read the packets without decoding them: they give the number of frames and when each is shown
     packets = [
         (p.pts, p.pts if p.dts is None else min(p.pts or 0, p.dts), p.is_keyframe)
         for p in container.demux(stream)
@@ -163,9 +163,9 @@ def _of_video(container: Any, stream: Any, number: int) -> list[Frame]:
 
 
 def _by_seeking(container: Any, stream: Any, wanted: dict[int, int], keys: dict[int, int]) -> Iterator[Frame]:
-    """Frames by the time at which they are shown: of each, what lies between it and the key frame before it is decoded.
+    """Seek to each frame by its time, and decode from the key frame before it.
 
-    Ends early where the file's own account of itself does not hold.
+    Ends early if the file does not match its own index.
     """
     first = next(iter(wanted))
     frames: Iterator[Any] = iter(())
@@ -183,12 +183,12 @@ def _by_seeking(container: Any, stream: Any, wanted: dict[int, int], keys: dict[
 
 
 def _is_discarded(packet: Any) -> bool:
-    """Whether it is cut away by an edit list: decoded for the sake of later frames, and never shown."""
+    """Whether an edit list cuts the packet away: it is decoded for later frames, and never shown."""
     return bool(getattr(packet, "is_discard", False))
 
 
 def _in_sequence(container: Any, stream: Any, wanted: Sequence[int]) -> Iterator[Frame]:
-    """Where the file does not say when a frame is shown: all are decoded, and counted."""
+    """Decode all frames and count them, for files that do not say when a frame is shown."""
     container.seek(0)
     every_s = float(1 / stream.average_rate) if stream.average_rate else 0.0
     index = -1
@@ -203,7 +203,7 @@ def _in_sequence(container: Any, stream: Any, wanted: Sequence[int]) -> Iterator
 
 def _picture(frame: Any) -> Image:
     picture = frame.to_image()
-    turn = getattr(frame, "rotation", 0)  # as a phone was held
+    turn = getattr(frame, "rotation", 0)  # how the phone was held
     return _encoded(picture.rotate(turn, expand=True) if turn else picture)
 
 

@@ -1,4 +1,6 @@
-"""Several samples of one, and what to do with those that belong together: `repeat`, `best_of`, `pair`.
+"""Stages that make several samples of one, or choose and join among samples that belong together.
+
+They are `repeat`, `best_of` and `pair`:
 
     mm.prompts("prompts.txt").repeat(4).render("diffusion").filter("clip").best_of("clip").write("best/")
 
@@ -18,26 +20,26 @@ from mmsynth.stage import Grouping, Stage
 
 
 class Repeat(Grouping):
-    """Make `times` candidates of each sample: keys `k_0`, `k_1`, …, so that each draws from a seed of its own.
+    """Make `times` candidates of each sample, with keys `k_0`, `k_1`, …, so that each has a seed of its own.
 
-    Stages that draw nothing at random (greedy captions) give all candidates the same. From here on every candidate has
-    a row of its own.
+    Stages without randomness (greedy captions) give the same result for all candidates. From here on, every candidate
+    has a row of its own.
     """
 
     main: ClassVar[str] = "times"
     opens_groups: ClassVar[bool] = True
 
-    times: int = Field(ge=2, le=1000, description="candidates of each sample")
+    times: int = Field(ge=2, le=1000, description="candidates per sample")
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         return [[sample] * self.times for sample in batch]
 
 
 class BestOf(Grouping):
-    """Of the candidates that one earlier stage made of a sample, keep the one with the highest score.
+    """Keep the candidate with the highest score among those that one earlier stage made of a sample.
 
-    The others are dropped as `not_best` and keep their scores in the parquet file; of equals the first stays. A missing
-    score, or one that is not a number, is worse than any.
+    The others are dropped as `not_best` and keep their scores in the parquet file. On a tie the first stays. A missing
+    score or NaN loses to any other.
     """
 
     main: ClassVar[str] = "score"
@@ -93,9 +95,9 @@ class Pair(Grouping):
 
 
 def since_group_opened(stages: Sequence[Stage]) -> list[Stage] | None:
-    """The stages since the innermost group that is still open was opened; None where none is open.
+    """The stages since the innermost open group was opened, or None if no group is open.
 
-    Stages of groups that are closed again count too: what the chosen one was given, it has.
+    Stages of groups that are closed again count too: the chosen sample keeps what they gave it.
     """
     open_groups: list[list[Stage]] = [[]]
     for stage in stages:

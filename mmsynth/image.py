@@ -1,6 +1,6 @@
-"""Images: encoded bytes exactly as they came, decoded on demand.
+"""Images: the original encoded bytes, decoded on demand.
 
-Knows how any ordinary image file becomes the 8-bit RGB that models see. Does not know where the bytes are kept.
+Knows how any ordinary image file becomes the 8-bit RGB that models see. Does not know where the bytes are stored.
 """
 
 import io
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-#: more pixels than this are refused before decoding (PIL's own limit for a warning: about 89 megapixels)
+#: larger images are refused before decoding (the limit at which PIL warns: about 89 megapixels)
 MAX_PIXELS = 89_478_485
-#: a larger file is refused before it is read: no image of so many pixels needs it
+#: larger files are refused before they are read: no image within the pixel limit needs so many bytes
 MAX_FILE_BYTES = 2**30
 
 
 class _Room:
-    """Room for so many pixels that are decoded at once, in whatever number of threads."""
+    """A limit on the pixels that all threads together decode at once."""
 
     def __init__(self, pixels: int) -> None:
         self._left = pixels
@@ -42,7 +42,7 @@ class _Room:
 
     @contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """Wait until there is room for `pixels`, and keep it for as long as the block lasts."""
+        """Wait until there is room for `pixels`, and hold it during the block."""
         with self._changed:
             self._changed.wait_for(lambda: pixels <= self._left)
             self._left -= pixels
@@ -61,9 +61,9 @@ room = _Room(2 * MAX_PIXELS)
 class Image:
     """One image: `data` holds the encoded bytes, and `pixels()` decodes them as RGB.
 
-    `Image.from_file(path)` reads the file when it is first looked at, in whichever thread that is.
-    A renderer makes one with `Image.from_pixels(picture)`; the engine then encodes it once, in the format that the
-    recipe asks for, so that every later stage judges the picture that is written.
+    `Image.from_file(path)` reads the file on first use, in the thread that uses it. A renderer makes an image with
+    `Image.from_pixels(picture)`. The engine then encodes it once, in the recipe's format, so that every later stage
+    judges the picture that is written.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -81,21 +81,21 @@ class Image:
 
     @classmethod
     def from_pixels(cls, pixels: "PIL.Image.Image") -> "Image":
-        """An image just drawn, not encoded yet."""
+        """A newly drawn image, not encoded yet."""
         image = cls(b"")
         image._data, image._drawn = None, pixels
         return image
 
     @property
     def is_drawn(self) -> bool:
-        """Whether it was just drawn, and nobody has encoded it yet."""
+        """Whether it was drawn and is not encoded yet."""
         return self._drawn is not None
 
     @property
     def data(self) -> bytes:
-        """The encoded bytes. A drawn image that nobody encoded gives a PNG.
+        """The encoded bytes. A drawn image that is not encoded yet gives a PNG.
 
-        Raises ImageError(`image_unreadable` | `image_too_large`) when the file cannot be read.
+        Raises ImageError(`image_unreadable` | `image_too_large`) if the file cannot be read.
         """
         if self._data is None and self._path is not None:
             try:
@@ -109,14 +109,14 @@ class Image:
         return self._data if self._data is not None else self.encoded("png").data
 
     def encoded(self, format: str, quality: int = 95) -> "Image":
-        """The same picture encoded as `format` (jpg, png, webp); an image that came encoded is returned as it is."""
+        """The picture encoded as `format` (jpg, png, webp). An image that is already encoded is returned unchanged."""
         if self._drawn is None:
             return self
         buffer = io.BytesIO()
         if format == "png":
             self._drawn.save(buffer, "PNG")
         elif format == "jpg":
-            # 4:4:4, because small drawn images lose their colours with the usual 4:2:0
+            # 4:4:4, because small drawn images lose colour with the usual 4:2:0
             to_rgb(self._drawn).save(buffer, "JPEG", quality=quality, subsampling=0)
         else:
             self._drawn.save(buffer, "WEBP", quality=quality)
@@ -126,7 +126,7 @@ class Image:
 
     @property
     def bytes_held(self) -> int:
-        """How many encoded bytes are in memory; 0 for a file that nobody has looked at."""
+        """The number of encoded bytes in memory. 0 for a file that was not read yet."""
         return len(self._data or b"")
 
     @cached_property
@@ -139,17 +139,17 @@ class Image:
 
     @property
     def format(self) -> str:
-        """PIL's name of the format by content, whatever the file was called: JPEG, PNG, WEBP, …"""
+        """PIL's name of the format, by content, not by file name: JPEG, PNG, WEBP, …"""
         return self._header[0]
 
     @property
     def extension(self) -> str:
-        """The member name in a shard: jpg, png, webp, gif, bmp, tiff, avif."""
+        """The extension in a shard: jpg, png, webp, gif, bmp, tiff, avif."""
         return EXTENSIONS.get(self.format, self.format.lower())
 
     @property
     def has_header(self) -> bool:
-        """Whether it begins as a picture does. Reads no more than the header."""
+        """Whether it starts with a picture's header. Reads nothing else."""
         try:
             return bool(self._header)
         except ImageError:
@@ -166,27 +166,27 @@ class Image:
     def pixels(self, at_least: int | None = None) -> "PIL.Image.Image":
         """The picture as RGB: upright, first frame, 16-bit scaled to 8, transparency on white.
 
-        With `at_least`, a JPEG may come a half, a quarter or an eighth as large, with no side below so many pixels:
-        its decoder then works out averages instead of pixels, which takes a fraction of the time.
+        With `at_least`, a JPEG may come at a half, a quarter or an eighth of its size, with no side below so many
+        pixels. The decoder then computes averages instead of pixels, in a fraction of the time.
         Raises ImageError(`image_empty` | `image_unreadable` | `image_truncated` | `image_too_large`).
         """
         return self._load(at_least, _picture)
 
     def array(self, at_least: int | None = None) -> "npt.NDArray[np.uint8]":
-        """`pixels()` as height × width × 3 numbers, without copies on the way where that can be. May be read-only."""
+        """`pixels()` as an array height × width × 3, with as few copies as possible. May be read-only."""
         return self._load(at_least, _array)
 
     def verify(self) -> None:
-        """Decode once, if nobody has yet: raises the ImageError that `pixels()` would."""
+        """Decode the image once, if it was not decoded yet. Raises the ImageError that `pixels()` would."""
         if not self._decoded:
-            self._load(1, _check_rgb)  # as small as may be: every byte is read all the same
+            self._load(1, _check_rgb)  # as small as possible: the decoder reads every byte anyway
 
     def _load(self, at_least: int | None, finish: "Callable[[Decoded], R]") -> R:
-        """What `finish` makes of the decoded picture. Raises ImageError."""
+        """The result of `finish` for the decoded picture. Raises ImageError."""
         if self._drawn is not None:
             return finish(self._drawn)
         with self.opened() as opened, decoding():
-            # the size, when it is asked for later, needs no second look
+            # keep the header, so that asking for the size later does not open the file again
             self.__dict__.setdefault("_header", (opened.format or "", *upright_size(opened)))
             whole = opened.size
             if at_least is not None and opened.format == "JPEG":
@@ -197,14 +197,14 @@ class Image:
             return finished
 
     def opened(self) -> "PIL.Image.Image":
-        """The file opened by PIL, nothing decoded yet. Raises ImageError; decode it within `decoding()`."""
+        """The file opened by PIL, nothing decoded yet. Decode it within `decoding()`. Raises ImageError."""
         import PIL.Image
 
         data = self.data
         if not data:
             raise ImageError("image_empty", "the file has no bytes")
         _silence_bomb_warning()
-        # the warning too, in case somebody made warnings errors
+        # catch the warning too, in case the user turns warnings into errors
         too_large = (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning)
         try:
             opened = PIL.Image.open(io.BytesIO(data), formats=formats())
@@ -235,7 +235,7 @@ class Image:
 
 @cache
 def _silence_bomb_warning() -> None:
-    """What PIL warns of is refused here, as a counted failure; the warning would only be printed."""
+    """Silence PIL's warning about huge images. This module refuses them, as a counted failure."""
     import PIL.Image
 
     warnings.filterwarnings("ignore", category=PIL.Image.DecompressionBombWarning)
@@ -243,7 +243,7 @@ def _silence_bomb_warning() -> None:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """What PIL raises for a broken file while it is decoded becomes an ImageError."""
+    """Turn the errors that PIL raises while decoding a broken file into ImageError."""
     try:
         yield
     except BROKEN as error:
@@ -252,7 +252,7 @@ def decoding() -> Iterator[None]:
 
 
 def _decoded(opened: "PIL.Image.Image", data: bytes, whole: tuple[int, int]) -> "Decoded":
-    """Of a JPEG an upright array of RGB, where `jpeg` can; else the opened picture itself, loaded."""
+    """An upright RGB array if `jpeg` can decode the file, else the opened picture, loaded."""
     pixels = jpeg.decoded(data, opened, whole) if opened.format == "JPEG" else None
     if pixels is None:
         opened.load()
@@ -279,7 +279,7 @@ def _array(decoded: "Decoded") -> "npt.NDArray[np.uint8]":
 
 
 def _check_rgb(decoded: "Decoded") -> None:
-    """Raise what `to_rgb` would; greys and RGB always become RGB."""
+    """Raise what `to_rgb` would raise. Grey and RGB pictures always convert."""
     import PIL.Image
 
     if isinstance(decoded, PIL.Image.Image) and decoded.mode not in {"L", "RGB"}:

@@ -1,7 +1,7 @@
-"""JPEGs decoded by simplejpeg, where it is installed: bit for bit PIL's pixels, in four fifths of the time.
+"""Decodes JPEGs with simplejpeg, if it is installed: exactly PIL's pixels, in four fifths of the time.
 
-Both are libjpeg-turbo; PIL hands it the file in pieces, and the pixels on once more. Knows nothing of what may be wrong
-with a file: whatever is not in perfect order is left to PIL, which says so or mends it.
+Both use libjpeg-turbo, but PIL passes the file in pieces and copies the pixels once more. Knows nothing of broken
+files: leaves every file with a flaw to PIL, which repairs it or raises.
 """
 
 from functools import cache
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def decoded(data: bytes, opened: "PIL.Image.Image", whole: tuple[int, int]) -> "npt.NDArray[np.uint8] | None":
     """RGB pixels of `data`, not turned upright, in the size that PIL's `opened` has after `draft`.
 
-    `whole` is the size that it had before. None where PIL is to do it.
+    `whole` is the size before `draft`. Returns None if PIL should decode the file.
     """
     simplejpeg = _simplejpeg()
     if simplejpeg is None or opened.mode not in {"L", "RGB"}:
@@ -25,11 +25,11 @@ def decoded(data: bytes, opened: "PIL.Image.Image", whole: tuple[int, int]) -> "
     if opened.size != whole:
         at_least = {"min_width": width, "min_height": height}
     try:
-        # hostile files have a size for each reader: this one must not allocate what PIL would have refused
+        # a hostile file may give each reader another size: do not allocate what PIL would refuse
         if simplejpeg.decode_jpeg_header(data)[:2] != whole[::-1]:
             return None
         pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(data, "RGB", **at_least)
-    except ValueError:  # warnings too, which PIL lets pass
+    except ValueError:  # simplejpeg also raises for warnings, which PIL ignores
         return None
     return pixels if pixels.shape == (height, width, 3) else None
 

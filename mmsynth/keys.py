@@ -1,4 +1,4 @@
-"""Keys: every sample's name, `[0-9A-Za-z_-]+`, because WebDataset splits a member's name at its first dot."""
+"""Keys: sample names, `[0-9A-Za-z_-]+`, because WebDataset splits a member's name at its first dot."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ _MAX_LENGTH = 120
 
 
 def safe_key(name: str) -> str:
-    """`name` as a key: unchanged where it is one; else cleaned, with a digest of the original so that none collide."""
+    """`name` as a key: unchanged if it is valid, else cleaned, plus a digest of the original against collisions."""
     if name and len(name) <= _MAX_LENGTH and not _FORBIDDEN.search(name):
         return name
     cleaned = _FORBIDDEN.sub("_", name).strip("_")[: _MAX_LENGTH - 20]
@@ -16,7 +16,7 @@ def safe_key(name: str) -> str:
 
 
 def distinct_key(key: str, occurrence: int) -> str:
-    """The key of the `occurrence`-th sample (2, 3, …) that came with a key already taken."""
+    """The new key of the `occurrence`-th sample (2, 3, …) with this key."""
     return f"{key}-dup{occurrence}-{short_digest(f'{key}#{occurrence}')}"
 
 

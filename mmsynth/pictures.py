@@ -1,11 +1,11 @@
-"""Which members of a tar are a sample's pictures, and under which names pictures become members: the same rule twice.
+"""Maps tar members to a sample's pictures, and pictures to member names, by one rule for both directions.
 
 - `jpg`, or another image extension alone, is the main picture; of several, the first in `MEMBER_EXTENSIONS`
-- `before.jpg` is the further picture `before`, if it begins as a picture does
+- `before.jpg` is the further picture `before`, if it has a picture's header
 - everything else, `a.b.png` too, is a plain member
 
-What is written is read as it was: a picture gets the extension of its content, unless another member would then be
-taken for it; then it gets the first extension that is not in the way, such as the one that it came with.
+Reading gives back what was written. A picture gets the extension of its content, unless readers would then take another
+member for it. In that case it gets the first extension without a conflict, such as its original one.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _RANK = {extension: rank for rank, extension in enumerate(MEMBER_EXTENSIONS)}
 
 
 def pictures_among(members: Mapping[str, bytes]) -> tuple[dict[str, Image], dict[str, bytes]]:
-    """Pictures by name, the main one's being "", and the members that are none."""
+    """Pictures by name (the main picture's is ""), and the remaining members."""
     by_name: dict[str, list[tuple[int, str, str]]] = {}
     for member in members:
         if (parts := _parts(member)) is not None:
@@ -29,7 +29,7 @@ def pictures_among(members: Mapping[str, bytes]) -> tuple[dict[str, Image], dict
     for candidates in by_name.values():
         for _, name, member in sorted(candidates):
             image = Image(members[member])
-            # a main picture that is broken fails the sample, and says so; a further one stays what it was
+            # a broken main picture fails the sample; a broken further picture stays a plain member
             if not name or image.has_header:
                 pictures[name] = image
                 del rest[member]
@@ -38,7 +38,7 @@ def pictures_among(members: Mapping[str, bytes]) -> tuple[dict[str, Image], dict
 
 
 def as_members(sample: Sample) -> dict[str, bytes]:
-    """The sample's members and pictures, by the names that they have in a tar."""
+    """The sample's members and pictures, by their names in a tar."""
     named = {} if sample.image is None else {"": sample.image}
     pictures = {member_of(name, image, sample): image.data for name, image in {**named, **sample.images}.items()}
     return {**sample.members, **pictures}
@@ -63,13 +63,13 @@ def member_of(name: str, image: Image, sample: Sample) -> str:
 
 
 def set_aside(sample: Sample, names: list[str]) -> Sample:
-    """`sample` with these pictures, which cannot be decoded, as plain members, so that their bytes stay."""
+    """`sample` with these undecodable pictures as plain members, so that their bytes are kept."""
     members = dict(sample.members)
     for name in names:
         image = sample.images[name]
         try:
             members[member_of(name, image, sample) if image.has_header else f"{name}.bin"] = image.data
-        except ImageError:  # a file that cannot be read has no bytes to keep
+        except ImageError:  # an unreadable file has no bytes to keep
             continue
     images = {name: image for name, image in sample.images.items() if name not in names}
     source = sample.record.get("source")
@@ -79,7 +79,7 @@ def set_aside(sample: Sample, names: list[str]) -> Sample:
 
 
 def _parts(member: str) -> tuple[str, str] | None:
-    """Picture name and extension of a member that is called as a picture is."""
+    """Picture name and extension of a member with a picture's name, or None."""
     name, dot, extension = member.rpartition(".")
     extension = extension.lower()
     if extension not in _RANK or (dot and not is_picture_name(name)):
@@ -88,5 +88,5 @@ def _parts(member: str) -> tuple[str, str] | None:
 
 
 def _same(one: str, other: str) -> bool:
-    # readers take members whose names differ in case for one
+    # readers ignore case in members' names
     return one.lower() == other.lower()

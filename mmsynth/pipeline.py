@@ -26,7 +26,7 @@ class Pipeline:
         pipeline = mm.read("photos/").caption("vlm").filter("clip", min=0.26)
         report = pipeline.write("pairs/")
 
-    Every method gives a new pipeline. `recipe` holds all of it.
+    Every method returns a new pipeline. `recipe` holds all of its state.
     """
 
     recipe: Recipe
@@ -71,7 +71,7 @@ class Pipeline:
         return Pipeline(self.recipe.model_copy(update={"seed": seed}))
 
     def into(self, path: str | Path, **options: Any) -> "Pipeline":
-        """The same pipeline with its output folder and options, nothing run: `.into("pairs/").recipe.to_yaml()`.
+        """The same pipeline with an output folder and options. Runs nothing: `.into("pairs/").recipe.to_yaml()`.
 
         Options of the output: samples_per_shard, image_format, quality. Of the run: workers, device, threads,
         max_failures, limit, batch_timeout_s, ignore_times, executor, address.
@@ -90,35 +90,35 @@ class Pipeline:
         return Pipeline(self.recipe.model_copy(update=given))
 
     def write(self, path: str | Path, *, on_progress: "OnProgress | None" = None, **options: Any) -> "Report":
-        """Run it into the folder `path`; the same call again goes on where it stopped.
+        """Run the pipeline into the folder `path`. The same call resumes an interrupted run.
 
-        Options are those of `into`. Raises MMSynthError.
+        Takes the options of `into`. Raises MMSynthError.
         """
         return self.into(path, **options).run(on_progress=on_progress)
 
     def run(self, *, on_progress: "OnProgress | None" = None) -> "Report":
-        """Run it as its recipe says; `out.path` must be set."""
+        """Run the pipeline as its recipe says. `out.path` must be set."""
         from mmsynth.engine.run import run_recipe
 
         return run_recipe(self.recipe, on_progress)
 
     def __iter__(self) -> Generator[Result, None, None]:
-        """What becomes of every input, in order and in memory: Sample, Dropped or Failed. Nothing is written.
+        """The result of every input, in order and in memory: Sample, Dropped or Failed. Writes nothing.
 
-        Leaving the loop stops what runs ahead and frees the models; so does `close()` of the iterator.
+        Leaving the loop stops the work that runs ahead and frees the models. So does `close()` of the iterator.
         """
         from mmsynth.engine.run import results
 
         return results(self.recipe)
 
     def take(self, n: int) -> list[Result]:
-        """The results of the first `n` inputs, nothing written: to look at while building a pipeline."""
+        """The results of the first `n` inputs, to look at while building a pipeline. Writes nothing."""
         from mmsynth.engine.run import results
 
         return list(results(self.recipe, n))
 
     def show(self, n: int = 3) -> None:
-        """Print source and stages, and the results of the first `n` inputs; with `n=0` nothing is run."""
+        """Print source and stages, and the results of the first `n` inputs. With `n=0`, runs nothing."""
         from mmsynth.preview import show
 
         show(self.recipe, n)
@@ -139,7 +139,7 @@ class Pipeline:
 
 
 def source(kind: str | Source, value: Any = None, /, **parameters: Any) -> Pipeline:
-    """A pipeline that starts with the source registered as `kind`; `value` is that of its main parameter."""
+    """A pipeline that starts with the source registered as `kind`. `value` is for its main parameter."""
     if isinstance(kind, Source):
         return Pipeline(Recipe(source=kind))
     plugin = registry.load("source", kind)
@@ -156,7 +156,7 @@ def read(path: str | Path, **parameters: Any) -> Pipeline:
 
 
 def concat(*sources: "str | Path | Source | Pipeline") -> Pipeline:
-    """All samples of several sources, one after another: paths (as for `read`), sources, pipelines without stages."""
+    """Read several sources, one after another: paths (as for `read`), sources, or pipelines without stages."""
     return source("concat", [_plain(one) for one in sources])
 
 
@@ -167,9 +167,9 @@ def mix(
     seed: int = 0,
     until: Literal["first", "last"] = "last",
 ) -> Pipeline:
-    """Several sources in turn, drawn by weight: `mix({"a/": 0.7, "b/": 0.3})` or `mix([(mm.scenes(40), 0.7), …])`.
+    """Interleave several sources by weight: `mix({"a/": 0.7, "b/": 0.3})` or `mix([(mm.scenes(40), 0.7), …])`.
 
-    Each sample comes at most once. When a source runs out the others go on, or with `until="first"` the mixture ends.
+    Each sample comes at most once. When a source runs out, the others go on, or with `until="first"` the mixture ends.
     """
     pairs = weights.items() if isinstance(weights, Mapping) else weights
     parts = [{"source": _plain(one), "weight": weight} for one, weight in pairs]
@@ -185,5 +185,5 @@ def _plain(given: "str | Path | Source | Pipeline") -> "str | Path | Source":
 
 
 def select(*runs: str | Path, **decision: Any) -> Pipeline:
-    """The samples of earlier runs that a decision keeps: select("run/", where="clip >= 0.26", top=0.3, by="clip")."""
+    """Select samples of earlier runs: select("run/", where="clip >= 0.26", top=0.3, by="clip")."""
     return source("select", runs=[str(run) for run in runs], **decision)

@@ -1,4 +1,4 @@
-"""A pipeline at a glance: source and stages with their parameters, and what becomes of the first samples."""
+"""A pipeline at a glance: source and stages with their parameters, and the results of the first samples."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -69,7 +69,7 @@ def _row(sample: Sample | None, result: Result) -> tuple[Text, Group]:
 
 
 def _lines(sample: Sample) -> Iterator[Text]:
-    """What a sample holds, a line for each thing."""
+    """The content of a sample, one line per item."""
     pictures = [_picture(name, image) for name, image in [("", sample.image), *sample.images.items()] if image]
     if pictures:
         yield Text(", ".join(pictures), style="dim")
@@ -105,7 +105,7 @@ def _number(value: Any) -> str:
 
 
 def _models(sample: Sample | None) -> Iterator[str]:
-    """Which models made of it what it is."""
+    """The models that made or changed the sample."""
     for step in sample.record.get("steps", ()) if sample is not None else ():
         for model in step.get("models", ()):
             yield f"{step['stage']} by {model['id']} at {model['revision']} in {model['dtype']}"

@@ -1,4 +1,4 @@
-"""Recipe: the whole of a run as data. YAML, the fluent API and run.json are three spellings of this one model.
+"""Recipe: a whole run as data. YAML, the fluent API and run.json are three spellings of this one model.
 
     seed: 7
     source: {kind: folder, path: photos/}
@@ -38,14 +38,14 @@ _SECTION = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
 class Out(BaseModel):
-    """What is written, and where."""
+    """What to write, and where."""
 
     model_config = _SECTION
 
     path: str | None = Field(None, description="the output folder")
     samples_per_shard: int = Field(10_000, ge=1, description="inputs that become one shard")
-    image_format: Literal["jpg", "png", "webp"] = Field("jpg", description="for drawn images; others stay as they came")
-    quality: int = Field(95, ge=1, le=100, description="of drawn jpg and webp images")
+    image_format: Literal["jpg", "png", "webp"] = Field("jpg", description="for drawn images; others stay unchanged")
+    quality: int = Field(95, ge=1, le=100, description="quality of drawn jpg and webp images")
 
 
 class RunOptions(BaseModel):
@@ -53,14 +53,14 @@ class RunOptions(BaseModel):
 
     model_config = _SECTION
 
-    workers: int = Field(1, ge=1, description="processes; 1 runs in this one")
+    workers: int = Field(1, ge=1, description="processes; 1 uses this process")
     executor: Literal["local", "ray"] = Field("local", description="local: on this machine; ray: on a Ray cluster")
     address: str | None = Field(
-        None, description="of the Ray cluster, as ray.init takes it; None: the one that is near"
+        None, description="address of the Ray cluster, as for ray.init; None: the default cluster"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; workers share out the CUDA devices")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps; workers divide the CUDA devices")
     threads: int | None = Field(None, ge=1, description="reading and decoding threads per process; default: the cores")
-    max_failures: float = Field(1.0, ge=0, le=1, description="stop when a larger share of the samples has failed")
+    max_failures: float = Field(1.0, ge=0, le=1, description="stop if a larger share of the samples has failed")
     limit: int | None = Field(None, ge=1, description="only the first samples, to try a recipe")
     batch_timeout_s: float | None = Field(None, gt=0, description="give up a batch that takes longer; None: wait")
     ignore_times: bool = Field(
@@ -69,7 +69,7 @@ class RunOptions(BaseModel):
 
 
 class Recipe(BaseModel):
-    """Seed, source, stages, output and run options, all checked."""
+    """Seed, source, stages, output and run options, all validated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -116,9 +116,9 @@ class Recipe(BaseModel):
         )
 
     def to_dict(self, with_run: bool = True) -> dict[str, Any]:
-        """The recipe as plain JSON values, defaults left out; `from_dict` reads it back.
+        """The recipe as plain JSON values, without defaults. `from_dict` reads it back.
 
-        Without `run` it is what run.json holds: no passwords, no tokens.
+        Without `run` it is the content of run.json, with credentials redacted.
         """
         data: dict[str, Any] = {
             "seed": self.seed,
@@ -136,7 +136,7 @@ class Recipe(BaseModel):
         return yaml.safe_dump(data, sort_keys=False, allow_unicode=not as_ascii)
 
     def identity(self) -> dict[str, Any]:
-        """What decides the output: the recipe without where it goes and what only changes speed."""
+        """The part of the recipe that decides the output: without its place and without settings of speed."""
         data = self.to_dict(with_run=False)
         data["out"] = self.out.model_dump(mode="json", exclude={"path"})
         for spec, stage in zip(data["stages"], self.stages, strict=True):
@@ -146,7 +146,7 @@ class Recipe(BaseModel):
         return data
 
     def fingerprint(self) -> str:
-        """A digest of `identity()`: two recipes with one fingerprint write the same shards."""
+        """A digest of `identity()`. Two recipes with the same fingerprint write the same shards."""
         canonical = json.dumps(self.identity(), sort_keys=True, ensure_ascii=True)
         return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 

@@ -1,6 +1,6 @@
-"""The shapes that the record's own fields have: JSON that came with a sample may use our names for something else.
+"""Checks the shapes of the record's own fields, because JSON that came with a sample may use our names differently.
 
-docs/record.md tells of every field, docs/record.schema.json is the schema of the whole record.
+docs/record.md describes every field. docs/record.schema.json is the schema of the whole record.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ ROLES = frozenset({"system", "user", "assistant", "tool"})
 
 
 def has_shape(name: str, value: object) -> bool:
-    """Whether the record's field `name` may hold `value`; names that are not ours may hold anything."""
+    """Whether the record's field `name` may hold `value`. Fields that are not ours may hold anything."""
     return name not in _SHAPES or _SHAPES[name](value)
 
 

@@ -1,14 +1,14 @@
-"""The plugin registry: names → classes, found by entry point, built-ins exactly as strangers.
+"""The plugin registry: names → classes, found by entry point. Built-ins register exactly like other plugins.
 
-A plugin is a class named in its distribution's entry points, in one of GROUPS, with the extra that installs what it
+A plugin is a class named in its distribution's entry points, in one of GROUPS, with the extra that installs its
 imports, if there is one:
 
     [project.entry-points."mmsynth.filters"]
     short_side = "my_package:ShortSide"
     sharpness = "my_package:Sharpness [opencv]"
 
-A name with a colon (`my_module:ShortSide`) is imported as it stands, for stages that nobody has registered; where a
-recipe has it, only once somebody has asked for the module: a recipe cannot run code.
+A name with a colon (`my_module:ShortSide`) is an import path, for stages that are not registered. In a recipe it works
+only if the module is already imported, because a recipe cannot run code.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from typing import Any
 from mmsynth.errors import PluginError
 from mmsynth.validation import meant
 
-#: the recipe's word → the entry point group; the stages of `grouping` have their own names for a word
+#: the recipe's word → the entry point group; a stage of `grouping` uses its own name as the word
 GROUPS = {
     "source": "mmsynth.sources",
     "caption": "mmsynth.captioners",
@@ -42,7 +42,7 @@ _NOUNS = {
 
 @cache
 def entry_points(word: str) -> dict[str, importlib.metadata.EntryPoint]:
-    """Name → entry point for one of the words in GROUPS. Raises PluginError when two share a name."""
+    """Name → entry point for one of the words in GROUPS. Raises PluginError if two plugins share a name."""
     found: dict[str, importlib.metadata.EntryPoint] = {}
     for entry in sorted(importlib.metadata.entry_points(group=GROUPS[word]), key=lambda e: (e.name, e.value)):
         other = found.get(entry.name)
@@ -60,9 +60,9 @@ def _origin(entry: importlib.metadata.EntryPoint) -> str:
 
 
 def load(word: str, name: str, *, may_import: bool = True) -> type[Any]:
-    """The class registered as `name`. Raises PluginError that says what is installed and was probably meant.
+    """The class registered as `name`. Raises PluginError, which lists the installed plugins and suggests the closest.
 
-    Without `may_import` an import path counts only where its module is imported already: for names that others wrote.
+    Without `may_import`, an import path works only if its module is already imported. Use that for names from recipes.
     """
     if ":" in name:
         return _import_path(word, name, may_import)
@@ -80,13 +80,13 @@ def load(word: str, name: str, *, may_import: bool = True) -> type[Any]:
 
 
 def _how_to_install(entry: importlib.metadata.EntryPoint) -> str:
-    """The command that installs what the plugin imports: its distribution with the extra that the entry point names."""
+    """The command that installs the plugin's imports: its distribution with the extra that the entry point names."""
     distribution = entry.dist.name if entry.dist else "mmsynth"
     return f"pip install '{distribution}[{','.join(entry.extras)}]'" if entry.extras else f"pip install {distribution}"
 
 
 def name_of(word: str, plugin: type[Any]) -> str:
-    """The name a class is registered under, or its import path."""
+    """The registered name of a class, or its import path."""
     path = f"{plugin.__module__}:{plugin.__qualname__}"
     for name, entry in entry_points(word).items():
         if f"{entry.module}:{entry.attr}" == path or (entry.attr == plugin.__qualname__ and entry.load() is plugin):
@@ -95,8 +95,8 @@ def name_of(word: str, plugin: type[Any]) -> str:
 
 
 def import_module(name: str) -> Any:
-    """The module `name`, of this folder or installed. Raises PluginError."""
-    # a stage in a file beside the recipe: the `mmsynth` script, unlike `python -m`, does not look here by itself
+    """Import the module `name`, from the current folder or installed. Raises PluginError."""
+    # for a stage in a file beside the recipe: unlike `python -m`, the `mmsynth` script does not search this folder
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)

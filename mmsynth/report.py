@@ -1,4 +1,4 @@
-"""Report: what a run, finished or not, holds: inputs, kept, dropped and failed by reason, speed, score quantiles."""
+"""Report on a run, finished or not: inputs, kept, dropped and failed by reason, speed, score quantiles."""
 
 import json
 from collections import Counter
@@ -20,9 +20,9 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What an output folder holds. `candidates == kept + dropped + failed`, always.
+    """The content of an output folder. Always `candidates == kept + dropped + failed`.
 
-    Candidates are what stages (`repeat`, crops) made of the inputs; where none did, they are the inputs themselves.
+    Candidates are the samples that stages (`repeat`, crops) made of the inputs, or else the inputs themselves.
     """
 
     #: the output folder, or its URL
@@ -37,18 +37,18 @@ class Report:
     repaired: dict[str, int]
     shards: int
     is_finished: bool
-    #: score name → {quantile: value} over every input that was scored, dropped ones too; none where nothing was done
+    #: score name → {quantile: value} over all scored samples, dropped ones too; empty if this run did no work
     scores: dict[str, dict[float, float]] = field(default_factory=dict)
     #: kind → files that lay where the source reads and were no inputs; known once the run is finished
     not_read: dict[str, int] = field(default_factory=dict)
     #: of the run just made; None when only looking at a folder
     seconds: float | None = None
-    #: inputs that an earlier run had done
+    #: inputs that an earlier run has done
     already: int = 0
 
     @property
     def inputs_per_second(self) -> float | None:
-        """Of the run just made."""
+        """The speed of the run just made."""
         done = self.inputs - self.already
         return done / self.seconds if self.seconds and done else None
 
@@ -57,7 +57,7 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
-        # Text, since names and paths may hold brackets, which rich would read as markup
+        # Text, because rich would read brackets in names and paths as markup
         title = Text(str(self.path), style="table.title")
         table = Table("", "samples", title=title, title_justify="left", min_width=48)
         table.columns[1].justify = "right"
@@ -66,7 +66,7 @@ class Report:
         return table
 
     def _lines(self) -> Iterable[tuple[str, str, str]]:
-        """Name, value and colour."""
+        """The name, value and colour of each line."""
         yield "inputs", f"{self.inputs:,}", ""
         if self.candidates != self.inputs:
             if self.failed_inputs:
@@ -98,7 +98,7 @@ def _by_reason(counts: dict[str, int]) -> Iterable[tuple[str, str, str]]:
 
 
 def report_on(folder: RunFolder, seconds: float | None = None, already: int = 0) -> Report:
-    """The report of what is committed in `folder`; without score quantiles where an earlier run had done all of it."""
+    """Report on the committed shards in `folder`. Leaves out score quantiles if an earlier run did all the work."""
     stats = list(folder.committed.values())
     inputs = sum(sum(one.inputs.values()) for one in stats)
     return Report(
@@ -135,7 +135,7 @@ def _total(stats: list[ShardStats], field_name: Literal["dropped", "failed", "re
 
 
 def _score_quantiles(folder: RunFolder) -> dict[str, dict[float, float]]:
-    """Exact quantiles, from the score columns alone: eight bytes a sample in memory."""
+    """Exact quantiles, from the score columns alone. Takes eight bytes of memory per sample."""
     import numpy as np
 
     from mmsynth.io.parquet import columns_of, names_in
@@ -150,7 +150,7 @@ def _score_quantiles(folder: RunFolder) -> dict[str, dict[float, float]]:
     quantiles = {}
     for name, parts in values.items():
         scored = np.concatenate(parts)
-        scored = scored[np.isfinite(scored)]  # there is no quantile between numbers and none
+        scored = scored[np.isfinite(scored)]  # quantiles need finite values
         if len(scored):
             cuts = np.quantile(scored, QUANTILES)
             quantiles[str(score_in(name))] = {q: float(v) for q, v in zip(QUANTILES, cuts, strict=True)}

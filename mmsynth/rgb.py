@@ -1,6 +1,6 @@
-"""Any picture that PIL opened as 8-bit RGB: upright, 16 bits scaled to 8, transparency on white.
+"""Converts any picture that PIL opens to 8-bit RGB: upright, 16 bits scaled to 8, transparency on white.
 
-Knows pixels. Does not know where the bytes came from, nor what a broken file is called.
+Knows pixels. Does not know where the bytes came from, nor how errors of broken files are named.
 """
 
 import struct
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PIXELS_A_STRIP = 2**20
 _EXIF_ORIENTATION = 0x0112
 _TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
-#: what PIL raises, or may raise, for broken files; RuntimeError is its AVIF decoder's
+#: errors that PIL may raise for broken files; RuntimeError comes from its AVIF decoder
 BROKEN = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, struct.error),
     RuntimeError,
@@ -33,15 +33,15 @@ def upright_size(opened: "PIL.Image.Image") -> tuple[int, int]:
     """Width and height as displayed, before anything is decoded."""
     width, height = opened.size
     if opened.format == "TIFF":
-        # some versions of PIL give a TIFF's size upright, some as it is stored: the tags say how it is stored
+        # some versions of PIL give a TIFF's upright size, others the stored size; the tags have the stored size
         tags = getattr(opened, "tag_v2", {})
         width, height = int(tags.get(_TIFF_WIDTH, width)), int(tags.get(_TIFF_HEIGHT, height))
-    # orientations 5 to 8 lie on their side
+    # orientations 5 to 8 are rotated by a quarter turn
     return (height, width) if 5 <= orientation_of(opened) <= 8 else (width, height)
 
 
 def turned(picture: "PIL.Image.Image", orientation: int) -> "PIL.Image.Image":
-    """Upright. Not by PIL's exif_transpose, which writes the EXIF block anew and stops at a broken one."""
+    """Turn a picture upright. PIL's exif_transpose would rewrite the EXIF block, and raise for a broken one."""
     from PIL.Image import Transpose
 
     method = {
@@ -67,7 +67,7 @@ def to_rgb(opened: "PIL.Image.Image") -> "PIL.Image.Image":
         return opened.convert("RGB")
     if opened.width * opened.height <= _PIXELS_A_STRIP:
         return convert(opened)
-    # strip by strip, or a large picture would stand five times in memory
+    # strip by strip, or memory would hold a large picture five times
     whole = PIL.Image.new("RGB", opened.size)
     for box in _strips(opened.size):
         whole.paste(convert(opened.crop(box)), box)
@@ -90,7 +90,7 @@ def _on_white(strip: "PIL.Image.Image") -> "PIL.Image.Image":
 
 
 def _to_8_bits(opened: "PIL.Image.Image") -> "Callable[[PIL.Image.Image], PIL.Image.Image]":
-    """What makes 8 bits of a strip of 16- or 32-bit greys, by the picture's range; PIL's own convert clips at 255."""
+    """A function that scales a strip of 16- or 32-bit greys to 8 bits by the picture's range. PIL would clip at 255."""
     import numpy as np
     import PIL.Image
 

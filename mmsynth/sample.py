@@ -1,4 +1,4 @@
-"""Sample: one image-text example. Dropped and Failed: what a stage gives back for one that does not go on."""
+"""Sample: one image-text example. Dropped and Failed: a stage's results for samples that do not go on."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-#: the record: captions, qa, messages, preference, facts, scores, source, steps, synthetic, and what the input's own
-#: JSON held; docs/record.md tells of every field, docs/record.schema.json is its schema
+#: the record: captions, qa, messages, preference, facts, scores, source, steps, synthetic, and the fields of the
+#: input's own JSON; docs/record.md describes every field, docs/record.schema.json is the schema
 Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image-text example. Frozen: the `with_…` methods give a changed copy.
+    """One image-text example. Frozen: the `with_…` methods return a changed copy.
 
     - `key`: unique in a run, stable, `[0-9A-Za-z_-]+`
-    - `image`: the main picture, encoded bytes as they came; None before a renderer has drawn it
+    - `image`: the main picture, in its original encoded bytes; None before a renderer has drawn it
     - `caption`: the text that training reads; for text-to-image, the prompt until a captioner writes another
     - `record`: everything else, as JSON values; never change it in place
-    - `members`: what else the sample had in its tar, extension → bytes; written back as it came
-    - `arrays`: numbers too many for the record, name → array: written beside the shard as `00000_<name>.npy`, one row
-      for each kept sample (`with_array`)
+    - `members`: other members that the sample had in its tar, extension → bytes; written back unchanged
+    - `arrays`: name → array, for numbers too many for the record; written beside the shard as `00000_<name>.npy`, one
+      row for each kept sample (`with_array`)
     - `images`: further pictures by name, such as `before`, `rejected`, `page2`, `frame03`; in the tar `key.before.jpg`
     """
 
@@ -40,7 +40,7 @@ class Sample:
     images: Mapping[str, Image] = field(default_factory=dict)
 
     def with_caption(self, text: str, origin: str = "synthetic", **about: Any) -> "Sample":
-        """A copy that reads `text`, with the earlier captions kept in `record["captions"]`.
+        """A copy with the caption `text`. Earlier captions are kept in `record["captions"]`.
 
         `origin` is "original" (came with the image), "prompt" (the image was drawn from it) or "synthetic".
         `about` goes into the entry: model, prompt, seed, style, … (None values are left out).
@@ -63,7 +63,7 @@ class Sample:
         return self.images.get(name) if name else self.image
 
     def required_image(self, name: str = "") -> Image:
-        """The picture called `name`. Raises SampleError(`no_image`) where the sample has none."""
+        """The picture called `name`. Raises SampleError(`no_image`) if the sample has none."""
         image = self.picture(name)
         if image is None:
             raise SampleError("no_image", f"{self.key} has no image{f' called {name!r}' if name else ''}")
@@ -75,9 +75,9 @@ class Sample:
         return self.caption if self.caption and not self.caption.isspace() else None
 
     def with_messages(self, messages: Iterable[Mapping[str, Any]]) -> "Sample":
-        """A copy whose conversation, `record["messages"]`, is `messages`, in the form that chat templates read.
+        """A copy with `messages` as its conversation, `record["messages"]`, in the form that chat templates read.
 
-        Each is `{"role": …, "content": [{"type": "image", "image": name}, {"type": "text", "text": …}]}`; the main
+        Each is `{"role": …, "content": [{"type": "image", "image": name}, {"type": "text", "text": …}]}`. The main
         picture's name is "".
         """
         return self.with_record(messages=[dict(message) for message in messages])
@@ -89,9 +89,9 @@ class Sample:
         rejected: Iterable[Mapping[str, Any]],
         **about: Any,
     ) -> "Sample":
-        """A copy with `record["preference"]`: a prompt and two answers to it, all as messages, the first the better.
+        """A copy with `record["preference"]`: a prompt and two answers to it, all as messages, the better one first.
 
-        `about` goes beside them: `scores={"chosen": …, "rejected": …}`, and `how` they were told apart.
+        `about` is stored beside them: `scores={"chosen": …, "rejected": …}`, and `how` the better one was chosen.
         """
         sides = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         return self.with_record(preference={k: [dict(m) for m in messages] for k, messages in sides.items()} | about)
@@ -105,21 +105,21 @@ class Sample:
         return self.with_record(scores={**self.record.get("scores", {}), **scores})
 
     def with_array(self, name: str, values: "npt.NDArray[np.generic]") -> "Sample":
-        """A copy with an array, of the same shape and type for all samples of a run: an embedding, a hash."""
+        """A copy with an array, such as an embedding or a hash. All samples of a run need the same shape and type."""
         return replace(self, arrays={**self.arrays, name: values})
 
     def with_record(self, **fields: Any) -> "Sample":
         """A copy whose record has these fields set."""
-        # not by replace(), which takes three times as long: this is called for every sample by every stage
+        # replace() would take three times as long, and every stage calls this for every sample
         record = {**self.record, **fields}
         return Sample(self.key, self.image, self.caption, record, self.members, self.arrays, self.images)
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A sample that a stage decided to leave out.
+    """A sample that a stage drops.
 
-    `reason` is a short code that is counted, the same for all samples dropped for that reason:
+    `reason` is a short code that reports count, the same for all samples dropped for that reason:
     `Dropped("short_side_below_min")`. Give `sample` to keep the scores that led to the decision.
     """
 
@@ -129,9 +129,9 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """A sample that a stage could not do.
+    """A sample that a stage could not process.
 
-    `reason` is a short code that is counted, `detail` what there is to say about this one. Give `sample` to keep the
+    `reason` is a short code that reports count. `detail` describes this sample's problem. Give `sample` to keep the
     scores that it had by then.
     """
 
@@ -140,19 +140,19 @@ class Failed:
     sample: Sample | None = None
 
 
-#: what a stage gives back for one sample. A list opens a group: several candidates, crops, turns of one sample
+#: a stage's result for one sample. A list opens a group: several candidates, crops or turns of one sample
 Result: TypeAlias = Sample | Dropped | Failed | list[Sample]
 
 _PICTURE_NAME = re.compile(r"[A-Za-z][0-9A-Za-z_-]*")
 
 
 def is_picture_name(name: str) -> bool:
-    """Whether a further picture may be called that."""
+    """Whether `name` is valid for a further picture."""
     return _PICTURE_NAME.fullmatch(name) is not None
 
 
 def check_picture_name(name: str, beside: Iterable[str] = ()) -> None:
-    """Raise ValueError for a name that could not be read back from a member's name in a tar."""
+    """Raise ValueError for a name that readers could not recover from a tar member's name."""
     if not is_picture_name(name):
         raise ValueError(f"a picture's name is a letter, then letters, digits, _ and -, got {name!r}")
     for other in beside:

@@ -1,6 +1,6 @@
 """Seeds: every random draw comes from blake2b(run seed, stage, key), never from a global generator.
 
-So a sample's draws depend on nothing but the recipe and its own key: not on its batch, worker or position.
+So a sample's draws depend only on the recipe and its own key, not on its batch, worker or position.
 """
 
 import hashlib
@@ -14,5 +14,5 @@ def seed_for(run_seed: int, stage: str, key: str) -> int:
 
 
 def rng_for(run_seed: int, stage: str, key: str) -> random.Random:
-    """A `random.Random` of one sample's own in one stage."""
+    """A `random.Random` for one sample in one stage."""
     return random.Random(seed_for(run_seed, stage, key))  # noqa: S311 - reproducible on purpose

@@ -1,7 +1,7 @@
-"""The arrays beside a run's shards, and which of their rows belongs to which sample.
+"""The arrays beside a run's shards, and which row belongs to which sample.
 
-Row i of every array is that of the shard's i-th kept sample, in the order in which they lie in the tar. Whoever reads
-samples of runs uses this: by chance, here and there (`mapped`), or shard after shard (`read`).
+Row i of every array belongs to the shard's i-th kept sample, in the order of the tar. Sources that read runs use this,
+for random access (`mapped`) or shard by shard (`read`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,29 +20,29 @@ from mmsynth.io.storage import Storage
 from mmsynth.layout import array_in, array_name, table_name
 
 Starts: TypeAlias = npt.NDArray[np.int64]
-#: type and shape of what one sample has in an array
+#: type and shape of one sample's row in an array
 Kind: TypeAlias = tuple[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
 class ShardArrays:
-    """The arrays of one shard by name."""
+    """The arrays of one shard, by name."""
 
-    #: where its kept samples start in the tar
+    #: where the shard's kept samples start in the tar
     starts: Starts
     arrays: dict[str, npt.NDArray[Any]]
-    #: theirs, where a tar may have been replaced by another
+    #: the kept samples' keys, if another tar may have replaced the original one
     keys: pa.ChunkedArray | None = None
 
     def of(self, name: str, starts: npt.ArrayLike) -> npt.NDArray[Any]:
-        """What the array `name` holds of the samples that start there in the tar.
+        """The rows of the array `name` for the samples that start at `starts` in the tar.
 
-        Raises KeyError, and IndexError where it is shorter than the shard.
+        Raises KeyError, and IndexError if the array is shorter than the shard.
         """
         return np.asarray(self.arrays[name][np.searchsorted(self.starts, starts)])
 
     def at(self, start: int, key: str) -> dict[str, npt.NDArray[Any]]:
-        """What each holds of the sample that starts there in the tar; nothing where another does, or none."""
+        """Each array's row for the sample that starts there in the tar. Empty if there is none, or its key differs."""
         row = int(np.searchsorted(self.starts, start))
         if row == len(self.starts) or self.starts[row] != start:
             return {}
@@ -56,7 +56,7 @@ class ShardArrays:
 
 @lru_cache(maxsize=1024)
 def mapped(storage: Storage, shard: int) -> ShardArrays:
-    """All of a shard, mapped into memory; copied here where it lies at a URL. Raises OSError or ValueError."""
+    """All arrays of a shard, memory-mapped. Remote ones are copied here first. Raises OSError or ValueError."""
     names = _names_by_shard(storage).get(shard, ())
     if not names:
         return ShardArrays(np.empty(0, dtype=np.int64), {})
@@ -68,7 +68,7 @@ def mapped(storage: Storage, shard: int) -> ShardArrays:
 
 
 def read(storage: Storage, shard: int, names: Sequence[str]) -> ShardArrays:
-    """These of a shard, read into memory. Raises OSError or ValueError."""
+    """The arrays `names` of a shard, read into memory. Raises OSError or ValueError."""
     arrays = {}
     for name in names:
         with storage.open(array_name(shard, name)) as file:
@@ -80,7 +80,7 @@ def read(storage: Storage, shard: int, names: Sequence[str]) -> ShardArrays:
 
 
 def kind_in(storage: Storage, shard: int, name: str) -> Kind:
-    """What one sample has in an array, from the beginning of its file. Raises OSError or ValueError."""
+    """The type and shape of a row, from the header of the array's file. Raises OSError or ValueError."""
     with storage.open(array_name(shard, name)) as file:
         reads = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, dtype = reads[np.lib.format.read_magic(file)](file)
@@ -88,7 +88,7 @@ def kind_in(storage: Storage, shard: int, name: str) -> Kind:
 
 
 def alike(kinds: Iterable[Mapping[str, Kind]]) -> tuple[str, ...]:
-    """Names of the arrays that are of one kind wherever there are any: others cannot lie together."""
+    """Names of the arrays that have the same kind in all shards that have them. Others cannot be combined."""
     found: dict[str, set[Kind]] = {}
     for one in kinds:
         for name, kind in one.items():
@@ -97,7 +97,7 @@ def alike(kinds: Iterable[Mapping[str, Kind]]) -> tuple[str, ...]:
 
 
 def shards_with_arrays(storage: Storage) -> list[int]:
-    """Their numbers, in order."""
+    """The numbers of the shards that have arrays, in order."""
     return sorted(_names_by_shard(storage))
 
 

@@ -1,7 +1,7 @@
 """Stage: what happens to samples between the source and the shards.
 
-A stage is a frozen pydantic model: its fields are its parameters, checked when it is built, written into recipes and
-provenance. The simplest takes a batch and gives back one result for each sample, in the same order:
+A stage is a frozen pydantic model. Its fields are its parameters. They are checked when the stage is built, and written
+into recipes and provenance. The simplest stage takes a batch and returns one result for each sample, in the same order:
 
     class ShortSide(mm.Filter):
         \"\"\"Drop samples whose shorter side is below min_px.\"\"\"
@@ -12,16 +12,16 @@ provenance. The simplest takes a batch and gives back one result for each sample
             return [s if min(s.image.width, s.image.height) >= self.min_px else mm.Dropped("side_below_min")
                     for s in batch]
 
-A stage has one of three shapes, by the method that it writes:
+A stage has one of three shapes, by the method that it defines:
 
-| shape | writes                               | gets                                                               |
+| shape | defines                              | gets                                                               |
 | ----- | ------------------------------------ | ------------------------------------------------------------------ |
 | batch | `process` or `process_prepared`      | up to `batch_size` samples                                         |
-| one   | `async process_one`                  | one sample; it may await what it likes, as often as it likes       |
+| one   | `async process_one`                  | one sample; it may await anything, any number of times             |
 | group | `process_group`                      | all samples that one earlier stage made of one sample (or a block) |
 
 A result is the sample (changed or not), `Dropped(reason)`, `Failed(reason, detail)`, or a list of samples with the
-sample's own key: it opens a group, and the engine gives its members the keys `k_0`, `k_1`, …
+sample's own key. A list opens a group, and the engine gives its members the keys `k_0`, `k_1`, …
 
 Stages do not know of shards, workers or resuming. They must not change their inputs, and a sample's result must not
 depend on the rest of its batch.
@@ -45,21 +45,21 @@ if TYPE_CHECKING:
 Shape = Literal["batch", "one", "group"]
 StageT = TypeVar("StageT", bound="Stage")
 
-#: what plugins written for 0.1 call by a name that is now free for parameters
+#: 0.1's names of methods → their names now; the old names are free for parameters
 _RENAMED = {"seed": "seed_of", "rng": "rng_of", "label": "step_name"}
 
 
 class Stage(BaseModel):
-    """One step of a pipeline. Subclass Captioner, Renderer, Filter or Grouping, and write one of the three shapes."""
+    """One step of a pipeline. Subclass Captioner, Renderer, Filter or Grouping, and define one of the three shapes."""
 
-    # a bound of NaN or infinity would let everything through without a word
+    # a bound of NaN or infinity would silently let everything through
     model_config = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), validate_default=True, allow_inf_nan=False
     )
 
-    #: the recipe's word for this kind of stage: caption, render, filter; empty where its own name is the word
+    #: the recipe's word for this kind of stage: caption, render, filter; empty if the stage's own name is the word
     verb: ClassVar[str]
-    #: the parameter whose value stands beside the stage's name in a recipe, where its own name is the word
+    #: if the stage's own name is the word, the parameter whose value stands beside it in a recipe
     main: ClassVar[str] = ""
     #: fields of the record that it writes, beside captions and scores; `calibrate` looks for a writer of `negatives`
     record_fields: ClassVar[frozenset[str]] = frozenset()
@@ -67,11 +67,11 @@ class Stage(BaseModel):
     can_give_arrays: ClassVar[Mapping[str, str]] = {}
     #: increase it when the same parameters give another result; it is part of the provenance
     version: ClassVar[str] = "1"
-    #: parameters that change the speed and never the output: left out of fingerprint and provenance
+    #: parameters that change only the speed; fingerprint and provenance leave them out
     speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "concurrency"})
     #: set it if results are lists: then every result opens a group, a single sample too, and `best_of` may follow
     opens_groups: ClassVar[bool] = False
-    #: for stages of the shape group: what one earlier stage made of one sample, or all samples of a block
+    #: for the shape group, what makes a group: the samples that a stage made of one sample, or all samples of a block
     group_of: ClassVar[Literal["sample", "block"]] = "sample"
 
     batch_size: int = Field(32, ge=1, description="samples that go through the model together")
@@ -89,26 +89,26 @@ class Stage(BaseModel):
     # -- what a stage writes -----------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raise before any work is done if this stage cannot run (a model that is not there). Loads nothing."""
+        """Raise, before any work is done, if this stage cannot run (a missing model). Loads nothing."""
 
     def setup(self, device: str) -> None:
-        """Load what is needed onto `device` ("cpu", "cuda:0"): once in each process, before the first batch.
+        """Load models onto `device` ("cpu", "cuda:0"). Runs once in each process, before the first batch.
 
-        Say which models these are with `record_model`.
+        Report each model with `record_model`.
         """
 
     def prepare(self, sample: Sample) -> Any:
-        """Per-sample CPU work (decode, resize, tokenize), run ahead in threads.
+        """Do per-sample CPU work (decode, resize, tokenize). Threads run it ahead of the batch.
 
-        What it gives is handed to `process_prepared(batch, prepared)`, `process_one(sample, prepared)` or
-        `process_group(samples, prepared)`. May raise SampleError: that sample becomes a `failed` row, its neighbours
-        go on.
+        The engine passes the result to `process_prepared(batch, prepared)`, `process_one(sample, prepared)` or
+        `process_group(samples, prepared)`. May raise SampleError: that sample becomes a `failed` row, and its
+        neighbours go on.
         """
 
     def assemble(self, batch: Sequence[Sample], prepared: Sequence[Any]) -> Any:
-        """What `process_prepared` gets as `prepared`, made of what `prepare` gave for each sample of the batch.
+        """Turn the results of `prepare` for a batch into the `prepared` that `process_prepared` gets.
 
-        Runs in a thread, one batch ahead: pad, stack and pin here, and the device finds its tensors ready.
+        Runs in a thread, one batch ahead. Pad, stack and pin here, so that the device finds its tensors ready.
         """
         return prepared
 
@@ -117,24 +117,24 @@ class Stage(BaseModel):
         return self.process_prepared(batch, self.assemble(batch, [self.prepare(sample) for sample in batch]))
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Any) -> list[Any]:
-        """Like `process`, with what `prepare` (and `assemble`) gave. Write this one if you write `prepare`."""
+        """Like `process`, with the results of `prepare` (and `assemble`). Define this one if you define `prepare`."""
         if type(self).process is Stage.process:
             raise TypeError(f"{type(self).__name__} must define process(), process_one() or process_group()")
         return self.process(batch)
 
     async def process_one(self, sample: Sample) -> Result:
-        """The Result for one sample. Others are under way meanwhile, so block nothing: await, or use `prepare`.
+        """The Result for one sample. Other samples run at the same time, so never block: await, or use `prepare`.
 
-        How many: `batch_size` where the stage's chat model runs in this process, else `concurrency`.
+        `batch_size` samples run at once if the stage's chat model runs in this process, else `concurrency`.
         """
         raise NotImplementedError
 
     def process_group(self, samples: Sequence[Sample]) -> list[Any]:
-        """One Result for each of the samples that belong together, in order. Afterwards the group is closed."""
+        """One Result for each sample of a group, in order. This closes the group."""
         raise NotImplementedError
 
     def window(self) -> int | None:
-        """For groups of a block: at most so many samples make one group; None: the whole block does."""
+        """For groups of a block, the most samples in one group. None makes the whole block one group."""
         return None
 
     def score_names(self) -> tuple[str, ...]:
@@ -166,32 +166,32 @@ class Stage(BaseModel):
         return random.Random(self.seed_of(sample))  # noqa: S311 - reproducible on purpose
 
     def record_model(self, model: ModelInfo) -> None:
-        """Say in setup() that this model was loaded: it goes into provenance and run.json."""
+        """Report, in setup(), that this model was loaded. It goes into provenance and run.json."""
         if model not in self._models:
             self._models.append(model)
 
     def sub_stage(self, stage: StageT) -> StageT:
-        """`stage` as a part of this one: with its seeds and name, and its models in this one's provenance."""
+        """`stage` as a part of this one, with this stage's seeds and name. Its models enter this stage's provenance."""
         part = stage.bound(self.step_name, self._run_seed)
         self._sub_stages.append(part)
         return part
 
     @property
     def models(self) -> tuple[ModelInfo, ...]:
-        """Every model that setup() loaded, those of sub-stages too."""
+        """Every model that setup() loaded, including those of sub-stages."""
         return tuple(dict.fromkeys([*self._models, *(m for part in self._sub_stages for m in part.models)]))
 
     # -- what the engine uses ----------------------------------------------------------------------------------------
 
     def bound(self, step_name: str, run_seed: int) -> Self:
-        """A copy that knows its place in a run, and has loaded nothing yet."""
+        """A copy with its name and seed in a run. It has loaded nothing yet."""
         stage = self.model_copy()
         stage._step_name, stage._run_seed, stage._models, stage._sub_stages = step_name, run_seed, [], []
         return stage
 
     @property
     def shape(self) -> Shape:
-        """batch, one or group, by the method that the class writes."""
+        """batch, one or group, by the method that the class defines."""
         if type(self).process_one is not Stage.process_one:
             return "one"
         return "batch" if type(self).process_group is Stage.process_group else "group"
@@ -209,13 +209,13 @@ class Stage(BaseModel):
         return None
 
     def check_place(self, before: Sequence["Stage"]) -> None:
-        """Raise RecipeError if the stage cannot come after these, the earlier ones of its recipe."""
+        """Raise RecipeError if the stage cannot come after `before`, the earlier stages of its recipe."""
 
     def parameters(self) -> dict[str, Any]:
-        """The parameters that differ from their defaults, as JSON values, without those that only change speed."""
+        """The parameters that differ from their defaults, as JSON values, without those that change only the speed."""
         return self.model_dump(mode="json", exclude_defaults=True, exclude=set(self.speed_only))
 
-    if not TYPE_CHECKING:  # or mypy would find every name
+    if not TYPE_CHECKING:  # otherwise mypy would accept every name
 
         def __getattr__(self, name: str) -> Any:
             if name in _RENAMED:
@@ -237,7 +237,7 @@ class Renderer(Stage):
 
 
 class Filter(Stage, Bounded):
-    """Judges samples: scores them, and drops those out of bounds. `mmsynth.bounds` says how."""
+    """Scores samples, and drops those out of bounds. See `mmsynth.bounds`."""
 
     verb: ClassVar[str] = "filter"
     #: what its scores and arrays say something about: "caption", "image" or both. When a later stage changes that, they
@@ -246,9 +246,9 @@ class Filter(Stage, Bounded):
 
 
 class Grouping(Stage):
-    """Makes several samples of one, or chooses and joins among those that belong together.
+    """Makes several samples of one, or chooses or joins samples that belong together.
 
-    Its registered name is its word in a recipe, with the value of its `main` parameter beside it: `repeat: 4`.
+    Its registered name is its word in a recipe, followed by the value of its `main` parameter: `repeat: 4`.
     """
 
     verb: ClassVar[str] = ""

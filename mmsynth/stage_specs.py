@@ -10,12 +10,12 @@ from mmsynth.stage import Stage
 from mmsynth.validation import build, mapping, meant
 
 VERBS = ("render", "caption", "filter")
-#: the registry's word for stages whose own name is the recipe's
+#: the registry's word for stages whose own name is the word in a recipe
 GROUPING = "grouping"
 
 
 def build_stage(spec: object, where: str) -> Stage:
-    """A stage from {verb: name, **parameters}, or from {name: value, **parameters} where its own name is the word."""
+    """A stage from {verb: name, **parameters}, or {name: value, **parameters} if its own name is the word."""
     fields = mapping(spec, where, "a stage")
     words = [word for word in fields if word in VERBS or word in registry.entry_points(GROUPING) or ":" in word]
     if len(words) != 1:
@@ -34,7 +34,7 @@ def build_stage(spec: object, where: str) -> Stage:
 
 
 def build_grouping(name: str, value: object, parameters: Mapping[str, Any], where: str) -> Stage:
-    """The stage whose own name is the recipe's word, with the value of its main parameter, which stands beside it."""
+    """A stage whose own name is the recipe's word. `value` is for its main parameter, and stands beside the name."""
     fields = dict(parameters)
     plugin = registry.load(GROUPING, name, may_import=False)
     if not issubclass(plugin, Stage) or plugin.verb:
@@ -51,7 +51,7 @@ def build_grouping(name: str, value: object, parameters: Mapping[str, Any], wher
 
 
 def stage_spec(stage: Stage) -> dict[str, Any]:
-    """A stage as its recipe has it, defaults left out."""
+    """A stage as a recipe writes it, without defaults."""
     parameters = stage.model_dump(mode="json", exclude_defaults=True)
     if stage.verb:
         return {stage.verb: registry.name_of(stage.verb, type(stage)), **parameters}
@@ -60,26 +60,26 @@ def stage_spec(stage: Stage) -> dict[str, Any]:
 
 
 def step_name(stage: Stage) -> str:
-    """Its name in provenance: `caption:vlm`, or its own where that is the recipe's word."""
+    """The stage's name in provenance: `caption:vlm`, or its own name if that is the recipe's word."""
     if stage.verb:
         return f"{stage.verb}:{registry.name_of(stage.verb, type(stage))}"
     return registry.name_of(GROUPING, type(stage))
 
 
 def stage_words() -> str:
-    """What a stage of a recipe may begin with."""
+    """The words that a recipe's stage may start with."""
     return ", ".join((*VERBS, *sorted(registry.entry_points(GROUPING))))
 
 
 def _meant_word(fields: Mapping[str, Any]) -> str:
-    """ ". Did you mean 'caption'?" where one of the fields is nearly a word that a stage begins with."""
+    """ ". Did you mean 'caption'?" if a field is close to one of the words, else empty."""
     words = [*VERBS, *registry.entry_points(GROUPING)]
     found = [said for said in (meant(name, words) for name in fields) if said]
     return f".{found[0]}" if found else ""
 
 
 def trusted(stage: Stage) -> Stage:
-    """Raise RecipeError for one that would run code that comes with a model which the user did not name."""
+    """The stage itself. Raises RecipeError if it would run a model's own code that the user did not trust."""
     model = getattr(stage, "model", None)
     if getattr(stage, "trust_remote_code", False) and not is_trusted(str(model)):
         raise RecipeError(

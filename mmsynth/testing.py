@@ -1,6 +1,6 @@
-"""Public fakes and checks for tests: ours and plugin authors'.
+"""Public fakes and checks, for our tests and those of plugin authors.
 
-Real stages that do something small and exact, not mocks; and `check_stage`, the contract that every stage keeps.
+Offers real stages that do something small and exact, not mocks, and `check_stage`, the contract of every stage.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class EchoCaptioner(Captioner):
 
 
 class ColourRenderer(Renderer):
-    """Draws one plain colour from the sample's own seed."""
+    """Draws one plain colour, chosen by the sample's own seed."""
 
     size: int = 32
 
@@ -58,20 +58,21 @@ class EchoChatEngine:
     """A chat engine that needs no model: `engine="mmsynth.testing:EchoChatEngine"`. It answers in batches."""
 
     def check(self, spec: ModelSpec) -> None:
-        """Every model is there."""
+        """Accepts every model."""
 
     def load(self, spec: ModelSpec, device: str) -> "EchoChat":
         return EchoChat(spec.model)
 
 
 class EchoChat(BatchChatModel):
-    """Says what it was told last, and digits that depend on the whole conversation, its pictures, and on the seed if
-    text is drawn at random. Breaks on a request whose last text contains "break".
+    """Repeats the last text, plus digits that depend on the whole conversation, its pictures, and the seed if sampling.
+
+    Fails on a request whose last text contains "break".
     """
 
     def __init__(self, model: str) -> None:
         self.info = ModelInfo(model, "echo", "none")
-        #: how many requests were answered together, batch by batch
+        #: the number of requests in each batch
         self.batch_sizes: list[int] = []
 
     def assemble(self, requests: Sequence[Request]) -> list[Reply | Exception]:
@@ -83,12 +84,12 @@ class EchoChat(BatchChatModel):
 
 
 class WaitingEchoChatEngine:
-    """A chat engine like a server: it answers what EchoChat would, each request by itself, after `wait_s`."""
+    """A chat engine like a server. It gives EchoChat's answers, to each request by itself, after `wait_s`."""
 
     wait_s: ClassVar[float] = 0.01
 
     def check(self, spec: ModelSpec) -> None:
-        """Every model is there."""
+        """Accepts every model."""
 
     def load(self, spec: ModelSpec, device: str) -> "WaitingEchoChat":
         return WaitingEchoChat(spec.model, self.wait_s)
@@ -99,7 +100,7 @@ class WaitingEchoChat(ChatModel):
 
     def __init__(self, model: str, wait_s: float) -> None:
         self.info, self._wait_s = ModelInfo(model, "echo", "none"), wait_s
-        #: requests so far, and the most that waited at one time
+        #: requests so far, and the most that waited at once
         self.asked = self.most_at_once = 0
         self._waiting = 0
 
@@ -116,7 +117,7 @@ class WaitingEchoChat(ChatModel):
 
 
 def echoed(request: Request) -> Reply | Exception:
-    """What the chat models here answer. A token is a word."""
+    """The answer of the chat models here. Each word counts as a token."""
     parts = [part for message in request.messages for part in message["content"]]
     texts = [part["text"] for part in parts if part["type"] == "text"]
     last = texts[-1] if texts else ""
@@ -165,9 +166,9 @@ def photo_samples(n: int, size: int = 48) -> list[Sample]:
 
 
 def run_stage(stage: Stage, samples: Sequence[Sample]) -> list[list[Result]]:
-    """What `stage`, whose setup() has run, makes of each sample, as the engine runs it: mostly one result each.
+    """Run `stage`, whose setup() has run, as the engine does. Gives the results of each sample, mostly one.
 
-    The samples are a block. For stages of the shape group they are one group, too.
+    The samples are one block. For stages of the shape group they are also one group.
     """
     from mmsynth.blocks import Block, Edge, Flow, Item
     from mmsynth.engine.chain import run_stage as running
@@ -193,9 +194,9 @@ def _result(item: Any) -> Result:
 
 
 def check_stage(stage: Stage, samples: Sequence[Sample], device: str = "cpu") -> list[Result]:
-    """Assert that `stage` keeps the contract on `samples` (at least 3), and give its results.
+    """Assert that `stage` keeps the contract on `samples` (at least 3), and return its results.
 
-    Order kept, inputs not mutated, the same result for any batch size, picklable, documented.
+    The contract: order kept, inputs not mutated, the same result for any batch size, picklable, documented.
     """
     assert len(samples) >= 3, "the contract needs at least three samples"
     assert type(stage).__doc__, f"{type(stage).__name__} has no docstring"
@@ -232,7 +233,7 @@ def _check_batch(stage: Stage, samples: Sequence[Sample]) -> None:
 def assert_same(a: Result, b: Result, tolerance: float = 1e-4) -> None:
     """Assert that two results agree: text and encoded images exactly, numbers to `tolerance`.
 
-    Batched arithmetic rounds, so pictures just drawn may differ by 2 of 255.
+    Batched arithmetic rounds differently, so newly drawn pictures may differ by 2 of 255.
     """
     if isinstance(a, Sample) and isinstance(b, Sample):
         _assert_close(_visible(a), _visible(b), tolerance)

@@ -1,4 +1,4 @@
-"""Validation: plain data → frozen pydantic models, with errors that name field, value and place, and what was meant.
+"""Validation: plain data → frozen pydantic models, with errors that name field, value and place, and suggest a fix.
 
 Knows pydantic and YAML; does not know sources, stages or recipes.
 """
@@ -18,7 +18,7 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 def build(model: type[ModelT], fields: Mapping[str, Any], where: str) -> ModelT:
     """`model(**fields)` with pydantic's errors as one RecipeError that names field, value and place.
 
-    Validators of fields that hold further data find the place in their context, as `where`.
+    Validators of nested data find the place in their context, as `where`.
     """
     try:
         return model.model_validate(dict(fields), context={"where": where})
@@ -51,7 +51,7 @@ def _explain(model: type[BaseModel], error: Any) -> str:
 
 
 def meant(name: str, among: Iterable[str]) -> str:
-    """ " Did you mean 'clip'?" where one of the names is close, else nothing."""
+    """ " Did you mean 'clip'?" if one of the names is close, else empty."""
     close = difflib.get_close_matches(name, list(among), n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
 
@@ -64,7 +64,7 @@ def mapping(data: object, where: str, what: str) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """The value of a YAML (or JSON) text. Raises RecipeError, also for a key that stands twice in one mapping."""
+    """The value of a YAML (or JSON) text. Raises RecipeError, also for a duplicate key in a mapping."""
     loader = _Loader(text)
     try:
         return loader.get_single_data()
@@ -77,7 +77,7 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 class _KeyTwice(Exception):
-    """YAML says that keys are unique; PyYAML takes the last."""
+    """A duplicate key. YAML requires unique keys, but PyYAML takes the last one."""
 
 
 class _Loader(yaml.SafeLoader):

@@ -1,6 +1,6 @@
-"""Visual question answering: questions put to a vision-language model, its answers kept as question-answer pairs.
+"""Visual question answering: asks a vision-language model about images, and keeps question-answer pairs.
 
-Knows which question goes with which answer. The wordings are `questions`' business, how the model is asked ChatStage's.
+Knows which answer belongs to which question. `questions` has the wordings, and ChatStage asks the model.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ class VisualQuestions(WritesText, Captioner):
     pair; a sample without any pair is dropped as `no_answer`.
     """
 
-    questions: list[str] | None = Field(None, min_length=1, description="asked of every image")
-    kinds: list[Kind] | None = Field(None, min_length=1, description="kinds to draw from; all when left out")
-    per_image: int | None = Field(None, ge=1, description="how many questions each image gets; 3 when drawn")
+    questions: list[str] | None = Field(None, min_length=1, description="questions to ask of every image")
+    kinds: list[Kind] | None = Field(None, min_length=1, description="kinds to draw from; default: all")
+    per_image: int | None = Field(None, ge=1, description="questions per image; default: 3 if they are drawn")
 
     @field_validator("questions")
     @classmethod
@@ -48,7 +48,7 @@ class VisualQuestions(WritesText, Captioner):
         return self
 
     async def process_one(self, sample: Sample) -> Result:
-        # asked together, so that the questions of a batch's samples are batches on the device
+        # ask all questions together, so that those of a batch's samples form batches on the device
         pairs = await asyncio.gather(
             *(self._answered(question, sample, number) for number, question in enumerate(self._questions(sample)))
         )
@@ -77,7 +77,7 @@ class VisualQuestions(WritesText, Captioner):
         return [given[i] for i in chosen]
 
     def _seed(self, sample: Sample, number: int) -> int:
-        """Another seed for each question of a sample, or the same draws would answer them all."""
+        """A seed for each question of a sample, so that the answers use different draws."""
         return seed_for(self.seed_of(sample), "question", str(number))
 
     def _pair(self, question: Question, reply: Reply, prompt: str, seed: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Questions that can be put to any picture, by kind, each in several wordings, and how each kind is to be answered.
+"""Questions that fit any picture, by kind, in several wordings, and the form of the answers to each kind.
 
-Knows nothing of the picture: questions about what is known to be in it are `facts`' business.
+Knows nothing of the picture. `facts` asks about known content.
 """
 
 import random
@@ -10,7 +10,7 @@ Kind = Literal["yes_no", "what", "colour", "count", "where", "text", "why"]
 
 
 class Question(NamedTuple):
-    """One question: its words, its kind, and what a chat model is told about the form of the answer."""
+    """One question: its words, its kind, and the instruction to a chat model on the form of the answer."""
 
     text: str
     kind: str
@@ -94,7 +94,7 @@ KINDS: dict[Kind, tuple[str, tuple[str, ...]]] = {
 
 
 def draw(kinds: list[Kind], n: int, rng: random.Random) -> list[Question]:
-    """`n` different questions (fewer if there are not so many), spread evenly over `kinds`."""
+    """`n` different questions, or as many as there are, spread evenly over `kinds`."""
     piles = [[Question(text, kind, KINDS[kind][0]) for text in KINDS[kind][1]] for kind in dict.fromkeys(kinds)]
     rng.shuffle(piles)
     for pile in piles:

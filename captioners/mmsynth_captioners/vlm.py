@@ -1,6 +1,6 @@
 """Captions by a vision-language model.
 
-Knows what becomes of the text. How the model is asked is ChatStage's business, how it answers its engine's.
+Knows what to do with the text. ChatStage asks the model, and the engine answers.
 """
 
 from pydantic import Field
@@ -12,7 +12,7 @@ from mmsynth.stage import Captioner
 
 
 class VisionLanguageCaptioner(WritesText, Captioner):
-    """Write a caption for each image with a vision-language model; drop samples whose caption comes out empty.
+    """Write a caption for each image with a vision-language model. Drop samples whose caption is empty.
 
     `model` is a chat model (SmolVLM, Qwen-VL, LLaVA, Gemma) or a plain captioner (BLIP, GIT, PaliGemma). Without
     `prompt`, chat models are asked for one sentence and plain ones get what they were trained on, mostly nothing.
@@ -22,7 +22,7 @@ class VisionLanguageCaptioner(WritesText, Captioner):
     answers, the answer alone is the caption; a thought without an end drops the sample as `unfinished_thought`.
     """
 
-    prompt: str | None = Field(None, description="what the model is told; plain captioners continue it")
+    prompt: str | None = Field(None, description="the prompt; plain captioners continue it")
 
     def trial(self) -> Request:
         if self.prompt is not None:

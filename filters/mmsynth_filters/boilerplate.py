@@ -1,4 +1,4 @@
-"""The filter `boilerplate`: captions that talk about something else than the picture. A list of patterns, no model."""
+"""The filter `boilerplate`: finds captions about something other than the picture. Uses patterns, no model."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ Kind = Literal[
     "assistant", "refusal", "preamble", "prompt", "markup", "stock", "web", "url", "file_name", "camera_data"
 ]
 
-#: in thirds of a stop: other numbers after ISO are standards
+#: ISO speeds in thirds of a stop; other numbers after ISO are standards
 _FILM_SPEEDS = "|".join(str(speed << stops) for speed in (25, 32, 40, 125, 1250) for stops in range(14))
 _SEE = r"(?:see|view|access|open|display|process|analy[sz]e|describe|identify|assist|help|provide|generate|comply)"
 _CAPTION = r"(?:captions?|descriptions?|summary|sentences?|alt[ -]text|prompt)"
 
-#: kind → what says so; matched anywhere, without regard to case, ’ read as '
+#: kind → its patterns; matched anywhere, ignoring case, with ’ read as '
 PATTERNS: Mapping[Kind, Sequence[str]] = {
     # As an AI language model, …
     "assistant": (
@@ -43,7 +43,7 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
         rf"^\W*(?:(?:image|photo|short|detailed|suggested|possible) )?(?:title|{_CAPTION})\W*:",
         r"\b(?:let me know if|feel free to|i hope this helps|would you like me to|anything else i can)\b",
     ),
-    # the question written back, roles and places of a chat template
+    # the prompt repeated, and roles and placeholders of a chat template
     "prompt": (
         r"\b(?:describe|caption) (?:this|the) (?:image|picture|photo)\b",
         rf"\b(?:write|generate|give|provide|create) (?:me )?(?:an?|the) (?:\w+ )?{_CAPTION} (?:for|of) (?:this|the) "
@@ -79,7 +79,7 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
         r"\b(?:img|dsc|dscn|dscf|dcim|pxl|mvi|gopr|imgp|sam|cimg|kif|pict)[_-]?\d{3,}\b",
         r"\bp1\d{6}\b|\bscreen ?shot[ _-](?:at[ _-])?(?:19|20)\d\d-?\d\d",
     ),
-    # Canon EOS 5D Mark II, f/2.8, ISO 400: what a camera wrote, not what it saw
+    # Canon EOS 5D Mark II, f/2.8, ISO 400: metadata, not content
     "camera_data": (
         r"\b(?:canon eos|nikon (?:d|z ?|coolpix )|sony (?:alpha|ilce|dslr|a\d)|fujifilm (?:x|finepix)"
         r"|olympus (?:e-|om-)|panasonic (?:dmc|dc)-|pentax k|leica (?:m|q)\d)[\w -]{0,3}\d",
@@ -91,15 +91,15 @@ PATTERNS: Mapping[Kind, Sequence[str]] = {
 
 
 class Boilerplate(Filter):
-    """Drop captions with phrases of an assistant, a stock agency, a web page or a camera in them.
+    """Drop captions that contain phrases of an assistant, a stock agency, a web page or a camera.
 
-    The score `boilerplate` is how many kinds were found, and `record["boilerplate"]` names them: assistant ("As an
+    The score `boilerplate` is the number of kinds found, and `record["boilerplate"]` names them: assistant ("As an
     AI…"), refusal ("I cannot see the image"), preamble ("Sure, here is a caption:"), prompt ("Describe this image",
     "ASSISTANT:"), markup (special tokens, HTML), stock ("stock photo"), web ("click to enlarge"), url, file_name
-    ("IMG_1234.jpg"), camera_data ("ISO 400, f/2.8"; the model names of cameras too), and pattern for `patterns`.
-    The built-in phrases are English; those of other languages can be given.
+    ("IMG_1234.jpg"), camera_data ("ISO 400, f/2.8", or camera models), and pattern for `patterns`. The built-in phrases
+    are English; give those of other languages as `patterns`.
 
-    Reason: `boilerplate_above_max`; `max: 0` drops every caption with any of it. Without a bound it only scores.
+    Reason: `boilerplate_above_max`. `max: 0` drops every caption with any boilerplate. Without a bound it only scores.
     With one, a sample without a caption is dropped as `no_caption`.
     """
 
@@ -107,9 +107,9 @@ class Boilerplate(Filter):
 
     kinds: list[Kind] | None = Field(None, description="the built-in kinds to look for; all when left out")
     patterns: list[str] = Field(
-        default_factory=list, description="more of them: regular expressions, found anywhere, case ignored"
+        default_factory=list, description="more patterns: regular expressions, found anywhere, ignoring case"
     )
-    max: int | None = Field(None, ge=0, description="drop when more kinds than this were found")
+    max: int | None = Field(None, ge=0, description="drop if more kinds than this are found")
 
     @field_validator("patterns")
     @classmethod
@@ -118,7 +118,7 @@ class Boilerplate(Filter):
             try:
                 compiled = re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"'{pattern}' is no regular expression: {error}") from error
+                raise ValueError(f"'{pattern}' is not a regular expression: {error}") from error
             if compiled.match(""):
                 raise ValueError(f"'{pattern}' matches nothing at all, and so every caption")
         return patterns
@@ -132,7 +132,7 @@ class Boilerplate(Filter):
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         kinds = get_args(Kind) if self.kinds is None else self.kinds
         texts: dict[str, Sequence[str]] = {**{kind: PATTERNS[kind] for kind in kinds}, "pattern": self.patterns}
-        # re keeps what it has compiled
+        # cheap, because re caches compiled patterns
         looked_for = {kind: [re.compile(text, re.IGNORECASE) for text in own] for kind, own in texts.items()}
         return [self._judged(sample, looked_for) for sample in batch]
 

@@ -20,11 +20,11 @@ _LETTERS_A_WORD = {_IDEOGRAPHIC: 2, _IDEOGRAPHIC_ASTRAL: 2, _SPACELESS: 3}
 
 
 class CaptionLength(Filter):
-    """Drop captions that are too short or too long; score their words and characters.
+    """Drop captions that are too short or too long. Score their words and characters.
 
-    A word is what stands between spaces and has a letter or a digit in it. Scripts written without spaces are
-    estimated: two characters a word in Chinese and Japanese, three consonants a word in Thai, Lao, Burmese and Khmer,
-    each run rounded up. Characters are Unicode code points, runs of white space counted as one. Reasons:
+    A word is text between spaces with a letter or a digit in it. For scripts without spaces, the filter estimates: two
+    characters per word in Chinese and Japanese, three consonants per word in Thai, Lao, Burmese and Khmer, with each
+    run rounded up. Characters are Unicode code points, and a run of white space counts as one. Reasons:
     `words_below_min`, `words_above_max`, `chars_below_min`, `chars_above_max`. Without a bound it only scores. With
     one, a sample without a caption is dropped as `no_caption`.
     DataComp's basic filter is `min_words: 3, min_chars: 6` (arXiv 2304.14108).
@@ -57,7 +57,7 @@ class CaptionLength(Filter):
 
 
 def count_words(text: str) -> int:
-    """Words in any script; see CaptionLength for those written without spaces."""
+    """Count words in any script. CaptionLength describes the estimate for scripts without spaces."""
     words = 0
     if not text.isascii():
         text = _SPACELESS_MARKS.sub("", text)

@@ -1,6 +1,6 @@
-"""The filter `clip`: how well an image and its captions go together, by any open_clip model.
+"""The filter `clip`: scores how well an image and its captions match, with any open_clip model.
 
-Knows samples and their captions. The models, and how captions become tokens, are in `mmsynth.models.clip`.
+Knows samples and their captions. `mmsynth.models.clip` has the models and turns captions into tokens.
 """
 
 import math
@@ -20,32 +20,32 @@ from mmsynth.stage import Filter
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """What the model needs of one sample."""
+    """The model's input for one sample."""
 
     pixels: Pixels
-    #: the sample's caption first, then the record's others, each text once; none for a sample without a caption
+    #: the sample's caption first, then the record's other captions, each text once; empty without a caption
     captions: tuple[Caption, ...]
 
 
 class ClipScore(Filter):
-    """Score the image against each of its captions with a CLIP model, and drop the sample when out of bounds.
+    """Score the image against each of its captions with a CLIP model, and drop the sample if it is out of bounds.
 
     The score is the cosine of the two embeddings, unscaled. Every caption in `record["captions"]` gets
-    `scores: {name: …}` in its entry; the sample's own caption is what `min` and `max` judge. Reasons:
+    `scores: {name: …}` in its entry. `min` and `max` bound the score of the sample's own caption. Reasons:
     `<name>_below_min`, `<name>_above_max`, `<name>_not_finite`. Without a bound it only scores. With one, a sample
     without a caption is dropped as `no_caption`. Samples without an image fail as `no_image`.
 
-    Captions longer than the model's context are cut at sentence ends (else between words) into pieces that fit; the
-    score is the mean of the pieces' cosines weighted by their tokens, and the entry says `pieces: k`. With
-    `long_captions: truncate` the rest is not read, and the entry says `truncated: true`. For a caption that the
-    record has no entry for, the record itself says `clip_pieces` or `clip_truncated`.
+    Captions longer than the model's context are cut at sentence ends (else between words) into pieces that fit. The
+    score is the mean of the pieces' cosines, weighted by their tokens, and the entry says `pieces: k`. With
+    `long_captions: truncate`, the filter ignores the rest, and the entry says `truncated: true`. For a caption without
+    an entry, the record itself says `clip_pieces` or `clip_truncated`.
 
-    With `embeddings: true` the image embeddings of the kept samples, of length one, lie beside each shard as
-    `00000_image.npy` (`image_<name>` where `name` is not clip), row i being the i-th sample of the tar, as
-    clip-retrieval keeps them; `select` finds near-duplicates by them.
+    With `embeddings: true`, the normalized image embeddings of the kept samples lie beside each shard as
+    `00000_image.npy` (`image_<name>` if `name` is not clip). Row i belongs to the i-th sample of the tar, as in
+    clip-retrieval. `select` uses them to find near-duplicates.
 
-    JPEGs are decoded no larger than the model needs, and pictures resized with vectorized code, which moves scores in
-    their third digit; with `exact` neither is done, and `dtype: auto` is float32: open_clip's own scores.
+    JPEGs are decoded no larger than the model needs, and pictures are resized with vectorized code, which changes the
+    third digit of scores. `exact` avoids both, and makes `dtype: auto` float32, which gives open_clip's own scores.
 
     Radford et al. 2021 (CLIP, arXiv 2103.00020); models by open_clip.
     """
@@ -58,10 +58,10 @@ class ClipScore(Filter):
     min: float | None = Field(None, ge=-1, le=1, description="drop below this cosine")
     max: float | None = Field(None, ge=-1, le=1, description="drop above this cosine")
     name: str = Field("clip", pattern=r"^[a-z][a-z0-9_]*$", description="the score's name: column score_<name>")
-    embeddings: bool = Field(False, description="keep the image embeddings beside each shard: 00000_image.npy, float16")
-    long_captions: Literal["pieces", "truncate"] = Field("pieces", description="what to do over the model's context")
+    embeddings: bool = Field(False, description="write image embeddings beside each shard: 00000_image.npy, float16")
+    long_captions: Literal["pieces", "truncate"] = Field("pieces", description="for captions over the model's context")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    exact: bool = Field(False, description="no approximations: decode whole, resize with PIL; auto is float32")
+    exact: bool = Field(False, description="no approximations: decode fully, resize with PIL; auto is float32")
     revision: str | None = Field(None, description="branch, tag or commit of a hf-hub: model")
     batch_size: int = Field(64, ge=1, description="images, and captions, that go through the model together")
 
@@ -92,7 +92,7 @@ class ClipScore(Filter):
 
     def prepare(self, sample: Sample) -> Ready:
         """Decode, resize, crop and tokenize."""
-        # first of all: a broken image is a failure, whatever its caption
+        # decode first, because a broken image is a failure whatever its caption
         pixels = self._clip.pixels_of(sample.required_image())
         if sample.text is None:
             return Ready(pixels, ())
@@ -111,7 +111,7 @@ class ClipScore(Filter):
 
     @property
     def embeddings_name(self) -> str:
-        """Of the files that keep them."""
+        """The array name of the files with the embeddings."""
         return "image" if self.name == "clip" else f"image_{self.name}"
 
     def score_names(self) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class ClipScore(Filter):
         return self.judged(told, {self.name: score})
 
     def _with_findings(self, sample: Sample, found: Mapping[str, Mapping[str, Any]]) -> Sample:
-        """Scores and flags in the captions' entries, copied."""
+        """The sample with scores and flags in copies of the captions' entries."""
         entries = []
         for entry in _entries(sample):
             if _is_scored(entry):
@@ -154,10 +154,10 @@ class ClipScore(Filter):
 
 
 def _findings(caption: Caption, cosines: Sequence[float]) -> dict[str, Any]:
-    """The caption's score, and what has to be said about it."""
+    """The caption's score, and flags such as `pieces`."""
     weights = [piece.weight for piece in caption.pieces]
     score = sum(c * w for c, w in zip(cosines, weights, strict=True)) / sum(weights)
-    # arithmetic in batches is exact to about 1e-7; what lies below is not kept
+    # arithmetic in batches is exact to about 1e-7, so round smaller digits away
     found: dict[str, Any] = {"score": round(score, 6)}
     if len(weights) > 1:
         found["pieces"] = len(weights)

@@ -1,6 +1,6 @@
-"""The filter `decontaminate`: nothing of an evaluation set, nearly or word for word, goes into training data.
+"""The filter `decontaminate`: keeps near copies of an evaluation set's images and texts out of training data.
 
-Knows samples and the evaluation set. What counts as the same is in `mmsynth.near_duplicates`.
+Knows samples and the evaluation set. `mmsynth.near_duplicates` decides what counts as the same.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An evaluation set as it is looked up: hashes of its images, and runs of words of its texts."""
+    """An evaluation set, indexed by hashes of its images and runs of words of its texts."""
 
     hashes: Hashes
     hashed_keys: tuple[str, ...]
@@ -39,16 +39,15 @@ class Evaluation:
 
 
 class Decontaminate(Filter):
-    """Drop samples that nearly show an image of an evaluation set, or share a run of words with one of its texts.
+    """Drop samples that show nearly the same image as an evaluation set, or share a run of words with its texts.
 
-    `evaluation` is a folder, tars, a table or a file of prompts, as `mmsynth` reads any other, or any source with its
-    parameters: `{kind: prompts, path: questions.jsonl}` is one of texts alone. An image counts when its perceptual
-    hash, or that of its mirror image, is within `distance` bits (`contaminated_image`): recompressed, resized and
-    framed copies, and not crops; flat pictures, of one colour or nearly, and stripes are not compared. A text counts
-    when it shares `ngram` words in a row; evaluation texts of 8 words and more count when contained, of 5 to 7 when
-    equal, shorter ones never (`contaminated_text`). Texts are captions, all in the record, and questions with their
-    answers. `record["contaminated_by"]` is the key of the evaluation sample. A sample with neither image nor text
-    goes on.
+    `evaluation` is a folder, tars, a table or a file of prompts, or any source with its parameters:
+    `{kind: prompts, path: questions.jsonl}` has texts only. An image matches if its perceptual hash, or that of its
+    mirror image, is within `distance` bits (`contaminated_image`). That finds recompressed, resized and framed copies,
+    but not crops. Flat pictures (of about one colour) and stripes are not compared. A text matches if it shares `ngram`
+    words in a row, contains an evaluation text of 8 words or more, or equals one of 5 to 7 words; shorter ones never
+    match (`contaminated_text`). Texts are all captions in the record, and questions with their answers.
+    `record["contaminated_by"]` is the key of the evaluation sample. A sample with neither image nor text goes on.
 
     Brown et al. 2020 (GPT-3, arXiv 2005.14165, appendix C) for texts.
     """
@@ -58,7 +57,7 @@ class Decontaminate(Filter):
         description="folder, tars, table or prompts of the evaluation set; or a source as a recipe writes it: "
         "{kind: table, path: eval.csv, image: picture}",
     )
-    distance: int = Field(DISTANCE, ge=0, le=32, description="bits of 64 that hashes of the same picture differ in")
+    distance: int = Field(DISTANCE, ge=0, le=32, description="bits of 64 in which hashes of a picture may differ")
     ngram: int = Field(NGRAM, ge=EQUAL_FROM, description="words in a row that count as the same text")
     images: bool = Field(True, description="compare images")
     texts: bool = Field(True, description="compare texts")
@@ -78,11 +77,11 @@ class Decontaminate(Filter):
 
     def setup(self, device: str) -> None:
         self._evaluation = _load(self.evaluation, self.ngram, images=self.images, texts=self.texts)
-        # so that run.json tells which evaluation set it was
+        # so that run.json names the evaluation set
         self.record_model(ModelInfo(_shown(self.evaluation), self._evaluation.digest, "none"))
 
     def prepare(self, sample: Sample) -> int | None:
-        """The image's hash."""
+        """The image's hash, if it has one."""
         return hash_of(sample.image.pixels()) if self.images and sample.image is not None else None
 
     def process_prepared(self, batch: Sequence[Sample], prepared: Sequence[int | None]) -> list[Result]:
@@ -113,13 +112,13 @@ def _source(evaluation: str | Mapping[str, Any]) -> Source:
 
 
 def _shown(evaluation: str | Mapping[str, Any]) -> str:
-    """As messages and run.json name it."""
+    """The evaluation set's name in messages and run.json."""
     named = evaluation if isinstance(evaluation, str) else evaluation.get("path", evaluation.get("kind"))
     return str(without_secrets(str(named)))
 
 
 def _load(evaluation: str | Mapping[str, Any], ngram: int, *, images: bool, texts: bool) -> Evaluation:
-    """Read the whole set. Raises SourceError for what cannot be read: a hole in it would let copies through."""
+    """Read the whole set. Raises SourceError for unreadable samples, because a gap would let copies through."""
     path = _shown(evaluation)
     hashes: list[int] = []
     hashed_keys: list[str] = []
@@ -131,7 +130,7 @@ def _load(evaluation: str | Mapping[str, Any], ngram: int, *, images: bool, text
                 own = hash_of(sample.image.pixels())
             except SampleError as error:
                 raise SourceError(f"the evaluation set {path} has a broken image, '{sample.key}': {error}") from error
-            if own is not None:  # a flat picture is nobody's
+            if own is not None:  # a flat picture has no hash
                 hashes.append(own)
                 hashed_keys.append(sample.key)
         if texts:

@@ -1,6 +1,6 @@
-"""The filter `faces`: how many faces a picture shows and how much of it they fill; can blur them.
+"""The filter `faces`: counts the faces in a picture and measures their area. Can blur them.
 
-Faces are found by OpenCV's Haar cascade, which comes with OpenCV 4. No person is recognised.
+OpenCV's Haar cascade, which comes with OpenCV 4, finds the faces. It recognises no person.
 """
 
 import importlib.util
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 Box = tuple[int, int, int, int]
 
 _CASCADE = "haarcascade_frontalface_alt2.xml"
-#: a larger picture is searched at this size: the time grows with the pixels
+#: larger pictures are searched at this size, because the time grows with the pixels
 _SEARCHED_SIDE = 1024
-#: a face's box ends at the eyebrows and the chin: what is blurred is larger, each way by this share
+#: blur this share more on each side, because a face's box ends at the eyebrows and the chin
 _MARGIN = 0.15
 
 
 class Faces(Filter):
-    """Count the faces in an image; drop it when there are too many, or too few, or blur them.
+    """Count the faces in an image. Drop images with too many or too few, or blur the faces.
 
-    The scores are `faces`, how many, and `face_area`, the share of the picture that their boxes cover;
+    The scores are `faces`, their number, and `face_area`, the share of the picture that their boxes cover.
     `record["faces"]` has the boxes as [x, y, width, height] in pixels of the upright picture. Reasons:
     `faces_above_max`, `faces_below_min`, `face_area_above_max`. Without a bound it only scores. Samples without an
     image fail as `no_image`.
 
-    `blur: true` smears the faces it found and gives the sample the changed picture, encoded anew; pictures without
-    faces stay as they came. `record["faces_blurred"]` says how many.
+    `blur: true` blurs the faces found, and encodes the changed picture again. Pictures without faces stay unchanged.
+    `record["faces_blurred"]` says how many faces were blurred.
 
-    Viola and Jones 2001, by OpenCV: quick and small, for faces that look towards the camera. Profiles, small and
-    covered faces are missed (blurring them is no anonymisation), and now and then a texture is taken for a face;
-    `min_confidence` trades one for the other.
+    Viola and Jones 2001, by OpenCV: quick and small, for faces that look towards the camera. It misses profiles, and
+    small and covered faces (so blurring does not anonymise), and sometimes takes a texture for a face.
+    `min_confidence` trades one error for the other.
     """
 
     judges = frozenset({"image"})
@@ -57,9 +57,9 @@ class Faces(Filter):
     min_confidence: float = Field(
         1.0,
         ge=0,
-        description="the cascade's weight of a face: 0 takes all, 1 leaves out most false ones, 3 loses true ones",
+        description="the cascade's weight of a face: 0 takes all, 1 rejects most false ones, 3 misses true ones",
     )
-    blur: bool = Field(False, description="smear the faces in the picture")
+    blur: bool = Field(False, description="blur the faces in the picture")
 
     _cascade: Any = PrivateAttr(default=None)
 
@@ -120,7 +120,7 @@ class Faces(Filter):
 
 
 def blur_boxes(picture: "PIL.Image.Image", boxes: Sequence[Box]) -> "PIL.Image.Image":
-    """A copy with an ellipse around each box smeared until nothing of a face is left."""
+    """A copy with an ellipse around each box blurred beyond recognition."""
     import PIL.Image
     from PIL import ImageDraw, ImageFilter
 
@@ -134,7 +134,7 @@ def blur_boxes(picture: "PIL.Image.Image", boxes: Sequence[Box]) -> "PIL.Image.I
             min(picture.height, y + height + dy),
         )
         part = picture.crop(frame)
-        # first so few pixels that nothing can be undone, then smooth
+        # reduce to so few pixels that the blur cannot be undone, then smooth
         few = part.resize((6, 6), PIL.Image.Resampling.BOX).resize(part.size, PIL.Image.Resampling.BICUBIC)
         mask = PIL.Image.new("L", part.size)
         ImageDraw.Draw(mask).ellipse((0, 0, *part.size), fill=255)

@@ -1,7 +1,6 @@
-"""The filter `grounding`: a vision-language model is asked whether an image shows what its caption says.
+"""The filter `grounding`: asks a vision-language model whether an image shows what its caption says.
 
-Knows the question and what becomes of the answer. How the model is asked is ChatStage's business, how it answers its
-engine's.
+Knows the question and how to score the answer. ChatStage asks the model, and the engine answers.
 """
 
 from pydantic import Field, field_validator
@@ -17,20 +16,20 @@ ANSWERS = ("yes", "no")
 
 
 class Grounding(ChatStage, Filter):
-    """Ask a vision-language model whether the image shows its caption; drop the sample when it likely does not.
+    """Ask a vision-language model whether the image shows its caption. Drop the sample if it likely does not.
 
-    The score is the probability of yes against no in the first word of the answer: p(yes) / (p(yes) + p(no)), over
-    the spellings that are one token of the model's vocabulary. One forward pass a sample, no text is written. `min`
-    judges it, as bounds do everywhere (`mmsynth.bounds`). A sample without an image fails as `no_image`.
+    The score is the probability of yes against no in the first word of the answer: p(yes) / (p(yes) + p(no)), over the
+    spellings that are one token of the model's vocabulary. It takes one forward pass per sample, and writes no text.
+    `min` bounds it, as in all filters (`mmsynth.bounds`). A sample without an image fails as `no_image`.
 
-    Models say yes too readily, more so about long captions with one thing wrong: compare scores of one model, and look
-    at some before choosing `min`. (P(yes) as a score of alignment: VQAScore, Lin et al. 2024, arXiv 2404.01291.)
+    Models say yes too readily, above all about long captions with one mistake. So compare scores of one model only, and
+    look at some before choosing `min`. (P(yes) as a score of alignment: VQAScore, Lin et al. 2024, arXiv 2404.01291.)
     """
 
     judges = frozenset({"caption", "image"})
 
     min: float | None = Field(None, ge=0, le=1, description="drop below this probability of yes")
-    question: str = Field(QUESTION, description="what is asked; {caption} stands for the caption")
+    question: str = Field(QUESTION, description="the question; {caption} stands for the caption")
     name: str = Field("grounding", pattern=r"^[a-z][a-z0-9_]*$", description="the score's name: column score_<name>")
 
     @field_validator("question")

@@ -1,6 +1,6 @@
 """The filter `image_classifier`: scores by any image classifier of transformers, or a small head over CLIP embeddings.
 
-Watermark, aesthetic and safety models are of one of these two kinds. Knows labels and bounds; the models are in
+Watermark, aesthetic and safety models are of one of these kinds. Knows labels and bounds; the models are in
 `mmsynth.models`.
 """
 
@@ -20,19 +20,19 @@ from mmsynth.stage import Filter
 
 
 class ImageClassifier(Filter):
-    """Score each image with a classifier, and drop it when one label's score is out of bounds.
+    """Score each image with a classifier, and drop it if one label's score is out of bounds.
 
     Without `head`, `model` is an image classifier of transformers by hub id or local folder, such as
-    `Falconsai/nsfw_image_detection`; each of `labels` gets the score `<name>_<label>`: its probability, each label's
-    own where the model says multi-label, else the softmax's. A model with one output gives its value as it is.
+    `Falconsai/nsfw_image_detection`. Each of `labels` gets the score `<name>_<label>`, its probability: the label's own
+    if the model is multi-label, else from the softmax. A model with one output gives its raw value.
 
-    With `head`, `model` is an open_clip model (nano, a local folder, NAME/PRETRAINED or hf-hub:owner/name) and `head` a
-    safetensors file with `weight` (scores × embedding) and maybe `bias`: the score is weight · e + bias for the image's
-    embedding e of length 1, as LAION's aesthetic predictor makes it. A small head has several such layers, named as
-    torch's Sequential names them (`0.weight`, `layers.2.weight`, …), with `head_activation` between them. One score is
-    called `<name>`; several are called `<name>_<label>` by `labels`, in the order of the rows.
+    With `head`, `model` is an open_clip model (nano, a local folder, NAME/PRETRAINED or hf-hub:owner/name), and `head`
+    is a safetensors file with `weight` (scores × embedding) and an optional `bias`. The score is weight · e + bias for
+    the image's embedding e of length 1, as in LAION's aesthetic predictor. A small head has several such layers, with
+    the names of torch's Sequential (`0.weight`, `layers.2.weight`, …) and `head_activation` between them. A single
+    score is called `<name>`. Several are called `<name>_<label>`, with `labels` in the order of the rows.
 
-    `min` and `max` judge one label: `bound_label`, or the only one. Reasons: `<score>_below_min`, `<score>_above_max`,
+    `min` and `max` bound one label: `bound_label`, or the only one. Reasons: `<score>_below_min`, `<score>_above_max`,
     and `<score>_not_finite` for a NaN in any score. Without a bound it only scores. Samples without an image fail as
     `no_image`.
     """
@@ -40,13 +40,13 @@ class ImageClassifier(Filter):
     judges = frozenset({"image"})
 
     model: str = Field(min_length=1, description="a hub id or a local folder; with head, an open_clip model")
-    labels: list[str] = Field(default_factory=list, description="the labels that are scored; without head at least one")
+    labels: list[str] = Field(default_factory=list, description="the labels to score; without head at least one")
     head: str | None = Field(None, description="a safetensors file: a head over the embeddings of a CLIP model")
     head_activation: Literal["none", "relu", "gelu"] = Field("none", description="between the layers of a head")
-    bound_label: str | None = Field(None, description="the label that min and max judge; the only one when left out")
+    bound_label: str | None = Field(None, description="the label that min and max bound; default: the only one")
     min: float | None = Field(None, description="drop below this score")
     max: float | None = Field(None, description="drop above this score")
-    name: str = Field("image", pattern=r"^[a-z][a-z0-9_]*$", description="what the scores are called")
+    name: str = Field("image", pattern=r"^[a-z][a-z0-9_]*$", description="the scores' name, or its prefix")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
 

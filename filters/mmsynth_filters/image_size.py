@@ -1,4 +1,4 @@
-"""The filter `image_size`: by the header alone, no picture is decoded for it."""
+"""The filter `image_size`: reads only the header, and decodes no picture."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from mmsynth.stage import Filter
 
 
 class ImageSize(Filter):
-    """Drop images that are too small, too large or too long and narrow.
+    """Drop images that are too small, too large, or too long and narrow.
 
     The scores are `short_side` and `long_side`, in pixels as displayed (EXIF rotation applied), and `aspect`, the
     longer side over the shorter, 1 for a square. Reasons: `short_side_below_min`, `long_side_above_max`,
@@ -25,7 +25,7 @@ class ImageSize(Filter):
     max_aspect: float | None = Field(None, ge=1, description="drop when longer / shorter side is above")
 
     def prepare(self, sample: Sample) -> tuple[int, int]:
-        """Width and height; a broken header fails this sample and not its neighbours."""
+        """Width and height. A broken header fails this sample only."""
         image = sample.required_image()
         return image.width, image.height
 

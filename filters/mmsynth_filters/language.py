@@ -1,4 +1,4 @@
-"""The filter `language`: which language a caption is written in, by py3langid, which carries its model."""
+"""The filter `language`: detects a caption's language with py3langid, which includes its model."""
 
 import copy
 import difflib
@@ -18,29 +18,31 @@ from mmsynth.models import ModelInfo
 from mmsynth.sample import Dropped, Result, Sample
 from mmsynth.stage import Filter
 
-#: nobody can tell: too short, or no letters
+#: undetermined: too short, or no letters
 UNDETERMINED = "und"
-#: as many words as a name has
+#: the most words of a name
 _NAME_WORDS = 3
-#: what the model calls text that is in none
+#: the model's label for text in no language
 _NO_LANGUAGE = "zxx"
 
 
 class Language(Filter):
-    """Tell each caption's language, and drop those of languages that are not wanted.
+    """Detect each caption's language, and drop captions in unwanted languages.
 
-    `record["language"]` gets the language as two letters of ISO 639-1 (en, de, zh, …), or `und` for captions with fewer
-    than `min_letters` letters, in no language, of up to three words that all begin with a capital, as names do, or
-    whose likeliest language is less likely than `und_below`. The score `language_confidence` is the probability of the
-    likeliest among all that were possible (what is too short has none). Reasons: `language_not_kept` (not in `keep`;
-    `und` may stand there too), `language_confidence_below_min`, and, with `min_confidence`, `language_undetermined`
-    for `und` where `keep` does not name it. With `keep` alone, `und` goes on: a guess is no reason to drop.
-    Without `keep` and `min_confidence` it only scores. With one, a sample without a caption is dropped as `no_caption`.
+    `record["language"]` gets the language as two letters of ISO 639-1 (en, de, zh, …). It gets `und` for captions with
+    fewer than `min_letters` letters, in no language, of up to three words that all start with a capital (like names),
+    or whose likeliest language is less likely than `und_below`. The score `language_confidence` is the probability of
+    the likeliest of all possible languages (too short captions have none). Reasons: `language_not_kept` (not in
+    `keep`, which may name `und` too), `language_confidence_below_min`, and, with `min_confidence`,
+    `language_undetermined` for `und` unless `keep` names it. With `keep` alone, `und` goes on, because a guess is no
+    reason to drop. Without `keep` and `min_confidence` it only scores. With one, a sample without a caption is dropped
+    as `no_caption`.
 
-    It knows 139 languages, and close ones (Norwegian and Danish, Russian and Macedonian) share the probability of short
-    captions: a whole sentence gets 0.7 and more, three words may be right at 0.1 and wrong at 0.3. Where only some
-    languages can occur, name them in `among`: that makes it surer, but a caption in any other is then taken for one of
-    these. Names within a sentence, and loanwords, mislead it. Lui and Baldwin 2012 (langid.py, ACL P12-3005).
+    The model knows 139 languages. Close ones (Norwegian and Danish, Russian and Macedonian) share the probability of
+    short captions: a whole sentence gets 0.7 and more, but three words may be right at 0.1 and wrong at 0.3. If only
+    some languages can occur, name them in `among`. That makes the model surer, but it takes a caption in another
+    language for one of these. Names within a sentence, and loanwords, mislead it. Lui and Baldwin 2012 (langid.py, ACL
+    P12-3005).
     """
 
     judges = frozenset({"caption"})
@@ -107,7 +109,7 @@ class Language(Filter):
         return self.judged(sample, {"language_confidence": confidence}, {"language": language})
 
     def classify(self, text: str) -> tuple[str, float]:
-        """The likeliest language and its probability; und and 0 where there is too little to tell by."""
+        """The likeliest language and its probability, or und and 0 if there is too little text."""
         if count_letters(text) < self.min_letters or reads_as_names(text):
             return UNDETERMINED, 0.0
         language, confidence = self._identifier.classify(text)
@@ -116,24 +118,24 @@ class Language(Filter):
 
 
 def reads_as_names(text: str) -> bool:
-    """Whether it is so few words, each with a capital first, that it may be a name, which has no language."""
+    """Whether the text may be a name, which has no language: few words, each with a capital."""
     words = [word for word in text.split() if any(map(str.isalpha, word))]
     return 0 < len(words) <= _NAME_WORDS and all(word.strip("\"'“”‘’()[].,:;!?").istitle() for word in words)
 
 
 def count_letters(text: str) -> int:
-    """Letters; those that stand for a syllable or a word count as two."""
+    """Count letters. Those that stand for a syllable or a word count as two."""
     return sum(2 if unicodedata.east_asian_width(c) == "W" else 1 for c in text if c.isalpha())
 
 
 def _identifier() -> Any:
-    """One to call set_languages on; what it holds is shared."""
+    """An identifier on which to call set_languages. It shares the model's data with the others."""
     return copy.copy(_read_model())
 
 
 @functools.cache
 def _read_model() -> Any:
-    """Read once in a process: unpacking the model takes seconds."""
+    """Read the model once per process, because unpacking takes seconds."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

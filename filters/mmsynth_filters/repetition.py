@@ -1,4 +1,4 @@
-"""The filter `repetition`: captions in which a model went round in circles. Counts, and knows no language."""
+"""The filter `repetition`: finds captions in which a model got stuck in a loop. Counts, and knows no language."""
 
 import itertools
 import re
@@ -13,26 +13,26 @@ from mmsynth.stage import Filter
 # a word, or one character of a script written without spaces (Chinese, Japanese, Thai, Lao, Burmese, Khmer)
 _SPACELESS = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
-#: one to four letters over and over (nooooo, hahaha), or one sign; digits are left out, because 10000000 is a number
+#: one to four letters repeated (nooooo, hahaha), or one sign; not digits, because 10000000 is a number
 _LETTER_RUN = re.compile(r"([^\W\d_]{1,4}?)\1+", re.IGNORECASE)
 _SIGN_RUN = re.compile(r"([^\s\w]|_)\1+")
-#: the longest phrase that is looked for at a caption's end, in words
+#: the longest phrase to look for at a caption's end, in words
 _LONGEST_PHRASE = 32
 
 
 class Repetition(Filter):
-    """Drop captions that repeat themselves, as models do that lost their thread.
+    """Drop captions that repeat themselves, as those of models that get stuck in a loop.
 
-    Three scores, all without regard to case and punctuation:
+    It gives three scores, which ignore case and punctuation:
 
-    - `repeated_ngrams`: the share of the caption's letters and digits that stand in a run of `ngram` words which
-      already occurred earlier in the caption; 0 says nothing twice, 0.9 says one thing ten times. (Gopher's
-      duplicate n-gram character fraction, arXiv 2112.11446 table A1, but an n-gram's first occurrence does not count,
-      so it reads as what could be cut.)
-    - `tail_repeats`: how often the caption's last phrase, of up to 32 words, stands there in a row; a last copy that
-      was cut off is not counted. 1 for most captions.
-    - `longest_run`: how often one word, or up to four letters (nooooo, hahaha), stand in a row anywhere; of the same
-      sign, people write several (wow!!!!!!), so two count as one. Digits do not count.
+    - `repeated_ngrams`: the share of the caption's letters and digits in runs of `ngram` words that occurred earlier in
+      the caption. 0 means that nothing repeats, 0.9 that one thing comes ten times. (Gopher's duplicate n-gram
+      character fraction, arXiv 2112.11446 table A1. But an n-gram's first occurrence does not count, so the score is
+      the share that could be cut.)
+    - `tail_repeats`: how many times in a row the caption ends with its last phrase, of up to 32 words. A truncated last
+      copy does not count. 1 for most captions.
+    - `longest_run`: how many times in a row one word, or up to four letters (nooooo, hahaha), occur anywhere. People
+      repeat signs (wow!!!!!!), so two signs count as one. Digits do not count.
 
     Reasons: `repeated_ngrams_above_max`, `tail_repeats_above_max`, `longest_run_above_max`. Without a bound it only
     scores. With one, a sample without a caption is dropped as `no_caption`. In scripts without spaces each character
@@ -72,7 +72,7 @@ class Repetition(Filter):
 
 
 def repeated_share(words: Sequence[str], n: int) -> float:
-    """The share of characters in n-grams of words that occurred before."""
+    """The share of characters in word n-grams that occurred before."""
     seen: set[tuple[str, ...]] = set()
     repeated = [False] * len(words)
     for start in range(len(words) - n + 1):
@@ -85,7 +85,7 @@ def repeated_share(words: Sequence[str], n: int) -> float:
 
 
 def tail_repeats(words: Sequence[str]) -> int:
-    """How often the last phrase stands in a row at the end; its last copy may be cut off and is not counted then."""
+    """How many times in a row the text ends with its last phrase. A truncated last copy does not count."""
     most = min(1, len(words))
     for period in range(1, min(_LONGEST_PHRASE, len(words) // 2) + 1):
         same = period
@@ -96,7 +96,7 @@ def tail_repeats(words: Sequence[str]) -> int:
 
 
 def longest_run(words: Sequence[str]) -> int:
-    """How often one word stands in a row."""
+    """The most times that one word occurs in a row."""
     most = run = min(1, len(words))
     for before, word in itertools.pairwise(words):
         run = run + 1 if word == before else 1

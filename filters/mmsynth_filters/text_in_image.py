@@ -1,6 +1,6 @@
-"""The filter `text_in_image`: how much of a picture is writing, and what it says.
+"""The filter `text_in_image`: measures how much of a picture is text, and reads it.
 
-RapidOCR reads it, with the models that come in its package.
+RapidOCR reads the text, with the models in its package.
 """
 
 import importlib.metadata
@@ -20,22 +20,22 @@ from mmsynth.stage import Filter
 if TYPE_CHECKING:
     import PIL.Image
 
-#: areas are counted on a grid with this longer side
+#: areas are measured on a grid with this longer side
 _GRID_SIDE = 512
 #: pixels: rapidocr rounds sides to multiples of these
 _THINNEST = 32
 
 
 class TextInImage(Filter):
-    """Find the text in an image, and drop the image when text covers too much of it, or too little.
+    """Find the text in an image, and drop the image if text covers too much of it, or too little.
 
-    The score `text_area` is the share of the picture inside the boxes of text lines, `text_lines` how many there are.
-    `record["text_in_image"]` has the lines from top to bottom, each with text and confidence; there is none where no
-    text was found. Reasons: `text_area_above_max`, `text_area_below_min`. Without a bound it only scores. Samples
+    The score `text_area` is the share of the picture inside the boxes of text lines, and `text_lines` is their number.
+    `record["text_in_image"]` has the lines from top to bottom, each with text and confidence. The field is missing if
+    there is no text. Reasons: `text_area_above_max`, `text_area_below_min`. Without a bound it only scores. Samples
     without an image fail as `no_image`.
 
-    PP-OCR models by RapidOCR on ONNX Runtime, on the CPU: Latin letters, digits, Chinese and Japanese are read; other
-    scripts are mostly found but read wrong or not at all.
+    Runs PP-OCR models with RapidOCR and ONNX Runtime, on the CPU. They read Latin letters, digits, Chinese and
+    Japanese. They mostly find other scripts too, but read them wrong or not at all.
     """
 
     judges = frozenset({"image"})
@@ -44,10 +44,10 @@ class TextInImage(Filter):
     max: float | None = Field(None, ge=0, le=1, description="drop when text covers more, such as 0.2")
     min_confidence: float = Field(0.7, ge=0, le=1, description="lines that are read less surely do not count")
     min_chars: int = Field(
-        2, ge=1, description="lines with fewer letters and digits do not count: round things are read as 0, 8 or O"
+        2, ge=1, description="lines with fewer letters and digits do not count, since round things read as 0, 8 or O"
     )
     max_side: int = Field(960, ge=32, description="pixels: larger pictures are searched at this size, smaller as is")
-    threads: int | None = Field(None, ge=1, description="CPU threads of the models; all when left out")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the models; default: all")
 
     speed_only: ClassVar[frozenset[str]] = frozenset({"batch_size", "threads"})
 
@@ -90,7 +90,7 @@ class TextInImage(Filter):
 
         if self._engine is None:
             raise RuntimeError("TextInImage.setup() must run before the first batch")
-        # shrunk to max_side, a picture that is thinner than this would have no side left: it gets more of its edge
+        # pad very thin pictures by their edge, because shrinking to max_side would leave them no side
         thinnest = math.ceil(_THINNEST * max(picture.size) / self.max_side)
         missing = [(0, max(0, thinnest - side)) for side in (picture.height, picture.width)]
         blue_first = np.pad(np.asarray(picture)[:, :, ::-1], [*missing, (0, 0)], mode="edge")

@@ -1,4 +1,4 @@
-"""The filter `toxicity`: captions with words of abuse, by a list, or by any text classifier of transformers."""
+"""The filter `toxicity`: finds abusive captions, by a word list or any text classifier of transformers."""
 
 import importlib.resources
 import importlib.util
@@ -17,8 +17,8 @@ from mmsynth.stage import Filter
 
 WORDS = "words"
 
-#: on better-profanity's list, which was made for chats, but plain words in captions: groups of people, animals, plants,
-#: clothes, food and drink, anatomy in art and medicine, things done with hands
+#: words on better-profanity's list, made for chats, that are plain words in captions: groups of people, animals,
+#: plants, clothes, food and drink, anatomy in art and medicine, things done with hands
 _EVERYDAY_WORDS = """
 arian aryan asses bondage breasts busty chink cock cocks coon cowgirl cowgirls crap crotch dink dinks dong dopey
 drunk dummy dyke dykes enlargement erect erection extasy facial fanny fat fisted flange fondle foobar gay gays
@@ -47,7 +47,7 @@ sausage sausages bratwurst hotdog dogs beef pork ham bacon pickle pickles pickle
 bowl plate dish fork sandwich sandwiches reuben rye mustard onion onions apple potato potatoes dumplings soup salad
 recipe cooked served kimchi juniper caraway
 """
-#: of the list, words with a plain meaning beside the other → what stands in a caption that means it so
+#: words of the list that also have a plain meaning → words that occur in captions with that meaning
 PLAIN_AMONG: Mapping[str, frozenset[str]] = {
     **dict.fromkeys(("ass", "bitch", "bitches"), frozenset(_ANIMALS.split())),
     "kraut": frozenset(_FOOD.split()),
@@ -64,13 +64,13 @@ PLAIN_AMONG: Mapping[str, frozenset[str]] = {
     "dildo": frozenset({"newfoundland"}),
     "fucking": frozenset({"austria"}),
 }
-#: what the list lacks
+#: additions to the list
 _MORE = frozenset({"piece of crap", "white trash", "kill yourself", "kill yourselves", "kys", "gtfo"})
-#: letters of a word that a plural may be made of
+#: words with fewer letters are not taken for a plural
 _SHORTEST_PLURAL = 5
-#: of the list, words that are names of people too, and then stand beside another word with a capital
+#: words of the list that are also names of people, if another capitalized word is beside them
 NAMES = frozenset({"dick", "willy", "fanny", "randy", "butt", "kock", "wank", "dyke", "cox", "cum", "koch", "gaylord"})
-#: who is called an ass
+#: words near "an ass" that show that a person is meant
 _PEOPLE_WORDS = """
 you he she they we i who what such like being be him her them your my his their man woman men women boy girl guy boss
 big nice fat kick kicks kicked smart dumb
@@ -82,19 +82,19 @@ _WORD = re.compile(r"(?:[^\W_]|[@$])(?:[@$!*+'’-]*[^\W_]+|[@$+]+(?!\w))*")
 
 
 class Toxicity(Filter):
-    """Drop captions with words of abuse and obscenity in them, or that a classifier calls toxic.
+    """Drop captions with abusive or obscene words, or that a classifier calls toxic.
 
-    With `model: words`, the default, the score `toxicity` is how many words and phrases of a list stand in the
-    caption: better-profanity's English list without everyday words (gay, god, tit, rum, nude, …: see EVERYDAY), more
-    by `words`, fewer by `allow`. Whole words and their plurals only; letters written as digits or signs are read as
-    letters, and a * inside of a word as any one. A few words
-    of the list that are plain words too are told apart by what stands around them (PLAIN_AMONG, NAMES): an ass or a
-    bitch among animals, kraut among food, Dick beside another name. That is all the context it knows: it misses what is
-    cruel in polite words, and abuse of these few where a dog or a sausage stands in the same caption.
+    With `model: words`, the default, the score `toxicity` is the number of words and phrases of a list in the caption.
+    The list is better-profanity's English list without everyday words (gay, god, tit, rum, nude, …: see EVERYDAY).
+    `words` adds to it, and `allow` removes from it. Only whole words and their plurals count. Digits or signs in place
+    of letters are read as letters, and a * inside a word as any letter. For a few words that are also plain words, the
+    words around them decide (PLAIN_AMONG, NAMES): an ass or a bitch among animals, kraut among food, Dick beside
+    another name. The list knows no other context: it misses cruelty in polite words, and abuse with these few words if
+    a dog or a sausage is in the same caption.
 
     With a hub id or a local folder of a text classifier of transformers (`unitary/toxic-bert`), the score is the
-    largest probability among `labels`: each label's own where the model says multi-label, else the softmax's. What is
-    over the model's context is not read, and the record says `toxicity_truncated: true`.
+    largest probability among `labels`: the label's own if the model is multi-label, else from the softmax. The filter
+    ignores text over the model's context, and the record then says `toxicity_truncated: true`.
 
     Reasons: `toxicity_above_max`, and `toxicity_not_finite` for a model's NaN. Without a bound it only scores. With
     one, a sample without a caption is dropped as `no_caption`.
@@ -105,7 +105,7 @@ class Toxicity(Filter):
     model: str = Field(WORDS, min_length=1, description="words, a hub id or a local folder of a text classifier")
     max: float | None = Field(None, ge=0, description="drop above this many words, or this probability")
     words: list[str] = Field(default_factory=list, description="more words and phrases, for model: words")
-    allow: list[str] = Field(default_factory=list, description="words and phrases of the list that are no offence here")
+    allow: list[str] = Field(default_factory=list, description="words and phrases of the list to accept")
     labels: list[str] = Field(default_factory=list, description="the model's labels that count as toxic")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
@@ -151,7 +151,7 @@ class Toxicity(Filter):
         return ("toxicity",)
 
     def _judged(self, batch: Sequence[Sample]) -> list[Result]:
-        """Of samples with captions."""
+        """The results for samples that have captions."""
         captions = [sample.text or "" for sample in batch]
         if self._classifier is None:
             if self._list is None:
@@ -161,25 +161,25 @@ class Toxicity(Filter):
         results: list[Result] = []
         for sample, found in zip(batch, self._classifier.scores(captions), strict=True):
             told = sample.with_record(toxicity_truncated=True) if found.truncated else sample
-            # NaN, which max() may pass over, counts as the largest
+            # NaN counts as the largest, which max() may overlook
             worst = max(found.scores, key=lambda score: (math.isnan(score), score))
             results.append(self.judged(told, {"toxicity": round(worst, 6)}))
         return results
 
 
 class WordList:
-    """Words and phrases that count, looked up in any spelling that `_LEET` undoes."""
+    """Words and phrases that count, in any spelling that `_LEET` undoes."""
 
     def __init__(self, words: set[str], allow: set[str], own: Collection[str] = ()) -> None:
         allowed = {_plain(word) for word in allow}
         self._phrases = {_plain(word) for word in words} - allowed
         self._allowed = allowed
-        #: what the user added counts in any context
+        #: the user's words, which count in any context
         self._own = {_plain(word)[0] for word in own if len(_plain(word)) == 1}
         self._longest = max((len(phrase) for phrase in self._phrases), default=0)
 
     def count(self, text: str) -> int:
-        """How many stand in `text`, the longest first where they overlap."""
+        """The number of matches in `text`. Of overlapping matches, the longest counts."""
         written = _WORD.findall(text)
         words, found, start = _plain(text), 0, 0
         while start < len(words):
@@ -194,7 +194,7 @@ class WordList:
         return next(known, int(self._is_disguised(words[start])))
 
     def _is_disguised(self, word: str) -> bool:
-        """A plural of a word of the list, or one with letters starred out."""
+        """Whether it is a plural of a word of the list, or one with letters starred out."""
         if "*" in word:
             hidden = re.compile(re.escape(word).replace(r"\*", r"\w"))
             return any(len(phrase) == 1 and hidden.fullmatch(phrase[0]) for phrase in self._phrases)
@@ -205,13 +205,13 @@ class WordList:
 
 
 def _is_plain(words: Sequence[str], at: int, written: Sequence[str]) -> bool:
-    """Whether what stands around this word says that its plain meaning is meant."""
+    """Whether the words around this one show its plain meaning."""
     word, around = words[at], {*words[:at], *words[at + 1 :]}
     if tuple(words[max(0, at - 2) : at]) == ("of", "a"):  # son of a …, piece of a …
         return False
     if around & PLAIN_AMONG.get(word, frozenset()):
         return True
-    # "an ass" and nobody who could be called one; written without disguise
+    # "an ass" without disguise, and no person nearby
     if word == "ass" and at and words[at - 1] == "an" and not around & _PEOPLE:
         return True
     if word not in NAMES or not written[at].istitle():
@@ -221,7 +221,7 @@ def _is_plain(words: Sequence[str], at: int, written: Sequence[str]) -> bool:
 
 
 def _plain(text: str) -> tuple[str, ...]:
-    """A text's words in lower case, disguised letters undone; a number stays a number."""
+    """A text's words in lower case, with disguised letters undone. Numbers stay numbers."""
     found = (word.lower().replace("’", "'") for word in _WORD.findall(text))
     return tuple(word if word.isdigit() else word.translate(_LEET) for word in found)
 
@@ -229,5 +229,5 @@ def _plain(text: str) -> tuple[str, ...]:
 def _listed() -> list[str]:
     path = importlib.resources.files("better_profanity") / "profanity_wordlist.txt"
     lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    # "shi+", "masterbat*": what is left of them without their sign is no word of the list
+    # skip "shi+", "masterbat*": without the sign they are no words
     return [line for line in lines if line and not line.endswith(("+", "*"))]

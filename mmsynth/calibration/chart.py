@@ -9,7 +9,7 @@ _COLOURS = {"precision": "#0b6e4f", "recall": "#3a5fcd"}
 
 
 def write_chart(calibration: Calibration, score: str, path: Path, threshold: float | None = None) -> None:
-    """Write a PNG. Raises PluginError where matplotlib is not installed."""
+    """Write a PNG. Raises PluginError if matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -1,20 +1,21 @@
 """Precision and recall at every threshold, from scores of a data set's pairs and of mismatched pairs.
 
-The pairs of a data set are a mixture: most match, a share ε does not. What mismatched pairs score is known, because
-they can be made: the same images with captions of other samples. With D(t) the share of pairs that score at least t,
-and N(t) that of mismatched ones:
+The pairs of a data set are a mixture: most match, a share ε does not. The scores of mismatched pairs are known, because
+we can make such pairs: the same images with captions of other samples. Let D(t) be the share of pairs that score at
+least t, and N(t) that of mismatched pairs:
 
     precision(t) = 1 − ε N(t) / D(t)        recall(t) = (D(t) − ε N(t)) / (1 − ε)
 
 ε is the largest share of mismatched pairs that the low scores leave room for (mixture proportion estimation, Blanchard
-et al. 2010): an upper bound, and so the precision is a lower one. It is tight where matching pairs hardly ever score
-as low as mismatched ones mostly do, and too large where the scores overlap (for normal scores 3, 2 and 1 standard
-deviations apart it reads 0.10, 0.11 and 0.24 where the truth is 0.10). Fitting a normal curve to the matching pairs
-reads 0.10, 0.10 and 0.09 there, but 0.17, 0.24 and 0.41 where these have a longer lower tail, and the bound 0.12, 0.18
-and 0.35: what is not known of the matching pairs is not assumed. It is estimated on one half of the pairs and used on
-the other, both ways round (cross-fitting); intervals come from the bootstrap. Assumes that the data's own mismatches
-score as permuted captions do: captions that are wrong in a detail only are not found by this, and count as matching.
-Numbers only; knows nothing of models or files.
+et al. 2010). It is an upper bound, so the precision is a lower bound. The bound is tight if matching pairs hardly ever
+score as low as mismatched ones mostly do, and too large if the scores overlap: for normal scores 3, 2 and 1 standard
+deviations apart it gives 0.10, 0.11 and 0.24, and the truth is 0.10. Fitting a normal curve to the matching pairs gives
+0.10, 0.10 and 0.09 there. But if the matching pairs have a longer lower tail, the fit gives 0.17, 0.24 and 0.41, and
+the bound 0.12, 0.18 and 0.35. So this module assumes nothing about the matching pairs.
+
+ε is estimated on one half of the pairs and used on the other, both ways round (cross-fitting). Intervals come from the
+bootstrap. The method assumes that the data's own mismatches score like permuted captions: captions with one wrong
+detail go unnoticed, and count as matching. Works on numbers only; knows nothing of models or files.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 _THRESHOLDS = 401
-#: pairs from which a share means anything
+#: the fewest pairs that give a meaningful share
 _FEWEST = 20
 #: the low end of the mismatched scores that ε is read from, as shares of them
 _LOW_END = np.linspace(0.1, 0.9, 33)
@@ -35,7 +36,7 @@ _INTERVAL = (2.5, 97.5)
 
 @dataclass(frozen=True)
 class Calibration:
-    """Curves over `thresholds`; each `…_interval` is [2, n]: 95 % of the bootstrap lies between."""
+    """Curves over `thresholds`. Each `…_interval` is [2, n] and holds 95 % of the bootstrap."""
 
     thresholds: Floats
     precision: Floats
@@ -44,10 +45,10 @@ class Calibration:
     recall_interval: Floats
     #: share of the pairs that score at least the threshold
     kept: Floats
-    #: share of mismatched pairs in the data, at most about: it is too large where scores overlap
+    #: share of mismatched pairs in the data, an upper estimate: too large if the scores overlap
     noise: float
     noise_interval: tuple[float, float]
-    #: how often a pair scores above a mismatched one; the data's own mismatches count as pairs
+    #: how often a pair scores above a mismatched pair; the data's own mismatches count as pairs
     auc: float
     pairs: int
     mismatched: int
@@ -55,13 +56,13 @@ class Calibration:
     hard_auc: dict[str, float] = field(default_factory=dict)
 
     def threshold_for(self, precision: float) -> float | None:
-        """The lowest threshold from which on the precision is as wanted; None where no threshold gives it.
+        """The lowest threshold that gives the precision at it and at all above it, or None if there is none.
 
-        Of thresholds that keep the same pairs, the highest. Those that fewer than 20 pairs pass say nothing.
+        If several thresholds keep the same pairs, the highest. Ignores thresholds that fewer than 20 pairs pass.
         """
         judged = int((self.kept * self.pairs >= _FEWEST).sum())
         short = self.precision[:judged] < precision
-        # from the top down, as long as it holds: a wiggle further down does not count
+        # go down from the top while the precision holds; a lower stretch that holds again does not count
         lowest = int(np.flatnonzero(short).max(initial=-1)) + 1
         if lowest >= judged:
             return None
@@ -80,7 +81,7 @@ class Calibration:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Everything as JSON values."""
         curves = ("thresholds", "precision", "precision_interval", "recall", "recall_interval", "kept")
         rest = ("noise", "noise_interval", "auc", "hard_auc", "pairs", "mismatched")
         return {
@@ -92,7 +93,7 @@ class Calibration:
 def calibrated(
     pairs: Floats, mismatched: Floats, hard: dict[str, Floats] | None = None, resamples: int = 200, seed: int = 0
 ) -> Calibration:
-    """From the scores of pairs and of mismatched pairs. Raises ValueError for fewer than 20 of either."""
+    """Calibrate from the scores of pairs and of mismatched pairs. Raises ValueError for fewer than 20 of either."""
     if min(len(pairs), len(mismatched)) < _FEWEST:
         raise ValueError(
             f"{len(pairs)} pairs and {len(mismatched)} mismatched ones are too few: {_FEWEST} at the least"
@@ -122,10 +123,10 @@ def calibrated(
 
 
 def _drawn_again(pairs: Floats, mismatched: Floats, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """As many of each, from those there are and one of the other kind.
+    """Resample both sets, each with one score of the other set added.
 
-    Without that one, pairs among which no mismatched ones were seen would be said to have none, to the last digit;
-    with it, up to 3 of n (the rule of three). So too where no mismatched pair scored as high.
+    Without the added score, pairs with no visible mismatch would be reported to have none at all, with certainty. With
+    it, the interval reaches up to 3 of n (the rule of three). The same holds if no mismatched pair scored that high.
     """
     pairs_and_one = np.append(pairs, rng.choice(mismatched))
     mismatched_and_one = np.append(mismatched, rng.choice(pairs))
@@ -133,7 +134,7 @@ def _drawn_again(pairs: Floats, mismatched: Floats, rng: np.random.Generator) ->
 
 
 def _as_it_turns_out(precision: Floats, kept: Floats, rng: np.random.Generator) -> Floats:
-    """Precisions of so many kept pairs, of which a whole number are wrong: about as many as expected, not just."""
+    """Precisions after drawing a whole number of wrong pairs around the expected one, for `kept` pairs."""
     wrong = rng.poisson((1 - precision) * kept)
     return 1 - np.divide(wrong, kept, out=np.zeros_like(precision), where=kept > 0).clip(0, 1)
 
@@ -141,7 +142,7 @@ def _as_it_turns_out(precision: Floats, kept: Floats, rng: np.random.Generator) 
 def _crossfitted(
     pairs: Floats, mismatched: Floats, thresholds: Floats, rng: np.random.Generator
 ) -> tuple[float, Floats, Floats, Floats]:
-    """Noise, precision, recall and share kept: each half with the noise of the other, and the mean of both."""
+    """Noise, precision, recall and share kept: the mean over both halves, each with the noise of the other half."""
     halves = [np.array_split(rng.permutation(scores), 2) for scores in (pairs, mismatched)]
     noises = [noise_of(halves[0][i], halves[1][i]) for i in range(2)]
     curves = [
@@ -153,21 +154,21 @@ def _crossfitted(
 
 def _curves(noise: float, kept: Floats, wrong: Floats) -> tuple[Floats, Floats]:
     false = noise * wrong
-    # where nothing is kept, nothing is wrong
+    # if nothing is kept, nothing is wrong
     precision = 1 - np.divide(false, kept, out=np.zeros_like(kept), where=kept > 0)
     recall = (kept - false) / max(1e-9, 1 - noise)
     return precision.clip(0, 1), recall.clip(0, 1)
 
 
 def noise_of(pairs: Floats, mismatched: Floats) -> float:
-    """The share of mismatched pairs among `pairs`: the least ratio of both shares up to a score, over the low scores.
+    """The share of mismatched pairs among `pairs`: the least ratio of the two cumulative shares, over the low scores.
 
-    Each ratio counts with twice its standard error on top, or the rare scores at the very low end would decide; and
-    all that are as small as the least, to within three times its error, are averaged, the surer ones more. Errors are
-    those of one pair more than was counted: that none of 100 pairs scores so low is no proof that none does.
+    Twice its standard error is added to each ratio, or the rare scores at the very low end would decide. All ratios
+    within three errors of the least are averaged, and surer ones weigh more. Errors assume one more pair than was
+    counted: that none of 100 pairs scores so low does not prove that none ever does.
     """
     bounds = np.quantile(mismatched, _LOW_END)
-    # up to the bound itself: of a score with few values, many may have the least
+    # inclusive, because many scores may equal the bound if a score has few values
     low, wrong = (np.searchsorted(np.sort(scores), bounds, side="right") for scores in (pairs, mismatched))
     in_proportion = len(mismatched) / (len(pairs) * wrong)
     ratio = low * in_proportion
@@ -179,7 +180,7 @@ def noise_of(pairs: Floats, mismatched: Floats) -> float:
 
 
 def at_least(scores: Floats, thresholds: Floats) -> Floats:
-    """The share of `scores` that is at least each threshold."""
+    """For each threshold, the share of `scores` at or above it."""
     return 1 - np.searchsorted(np.sort(scores), thresholds, side="left") / len(scores)
 
 

@@ -1,7 +1,6 @@
-"""Scores of a run's pairs, and of the same images with captions that are not theirs.
+"""Scores of a run's pairs, and of the same images with the wrong captions.
 
-Knows how to put another caption to an image and which stage scored the run. Does not know what the scores tell:
-that is `estimate`'s business.
+Knows how to give an image another caption, and which stage scored the run. `estimate` interprets the scores.
 """
 
 import random
@@ -28,13 +27,13 @@ from mmsynth.sources.base import Slice, Unreadable
 from mmsynth.stage import Captioner, Filter, Stage
 
 Floats = npt.NDArray[np.float64]
-#: samples whose almost-true captions of each kind are scored: an AUC needs no more
+#: score the almost-true captions of so many samples per kind; an AUC needs no more
 _ALMOST_TRUE = 1000
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores of pairs, of permuted ones, and, by what was changed, of almost-true captions."""
+    """Scores of pairs, of permuted pairs, and of almost-true captions by what was changed."""
 
     pairs: Floats
     mismatched: Floats
@@ -42,7 +41,7 @@ class Scored:
 
 
 class Permuted(Selection):
-    """Samples of a run, each with the caption of another one: every caption is used once."""
+    """Samples of a run, each with another sample's caption. Every caption is used once."""
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
         captions = self._captions()
@@ -51,7 +50,7 @@ class Permuted(Selection):
             yield Slice({"picks": [pick[:6] for pick in picks], "captions": [pick[6] for pick in picks]}, piece.size)
 
     def _captions(self) -> dict[str, str]:
-        """Key → the caption of the next sample in a random cycle that says something else."""
+        """Key → a caption of another sample that says something else, at random."""
         found = self.decided().rows.run(
             "SELECT kept.key, caption FROM kept JOIN samples USING (run_number, shard, key) ORDER BY place"
         )
@@ -66,9 +65,9 @@ class Permuted(Selection):
 
 
 class AlmostTrue(Captioner):
-    """Gives each sample one of its own almost-true captions, `record["negatives"][change]`; drops what has none."""
+    """Give each sample its almost-true caption `record["negatives"][change]`. Drop samples without one."""
 
-    change: str = Field(description="what is wrong in it, such as colour")
+    change: str = Field(description="what is wrong in the caption, such as colour")
 
     def process(self, batch: Sequence[Sample]) -> list[Result]:
         texts = [sample.record.get("negatives", {}).get(self.change) for sample in batch]
@@ -79,7 +78,7 @@ class AlmostTrue(Captioner):
 
 
 def _none_its_own(own: list[str], captions: list[str]) -> list[str]:
-    """`captions` with those exchanged that fell to a sample that says the same."""
+    """`captions`, reordered so that, if possible, no sample gets a caption equal to its own."""
     captions = list(captions)
     for i, caption in enumerate(captions):
         if caption == own[i]:
@@ -91,7 +90,7 @@ def _none_its_own(own: list[str], captions: list[str]) -> list[str]:
 
 
 def _alone(sample: Sample, caption: str) -> Sample:
-    """With this caption and no other that a filter could score."""
+    """The sample with this caption only, so that a filter scores no other."""
     record = {name: value for name, value in sample.record.items() if name not in {"captions", "scores"}}
     return replace(sample, caption=caption, record=record)
 
@@ -115,7 +114,7 @@ def score_run(run: str, score: str, limit: int | None = None, seed: int = 0, dev
 
 
 def _stage_of(run: str, score: str) -> Stage:
-    """The filter that gave the run this score, as it was set, without the bounds by which it dropped."""
+    """The filter that gave the run this score, with the same parameters but without bounds."""
     recipe = Recipe.from_dict(RunFolder(run).description()["recipe"])
     for stage in recipe.stages:
         if score in stage.score_names():
@@ -128,7 +127,7 @@ def _stage_of(run: str, score: str) -> Stage:
 
 
 def _changes(run: str, looked_at: int = 32) -> tuple[tuple[Stage, ...], list[str]]:
-    """What can be changed in the captions, going by some records; and what makes such captions, if they are not there.
+    """The stages that write almost-true captions, and the kinds of change found in the first records.
 
     Records that a captioner has written some into have them; those with facts have what they are made of.
     """

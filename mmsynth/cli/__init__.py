@@ -1,6 +1,6 @@
-"""The command line: `main` is the one place where errors become one line and an exit code.
+"""The command line. Only `main` turns errors into one line and an exit code.
 
-Commands live in `commands`; what they print in `show`. Nothing here loads torch, and `--help` loads next to nothing.
+Commands are in `commands`, and their output in `show`. Nothing here loads torch, and `--help` loads next to nothing.
 """
 
 import atexit
@@ -36,7 +36,7 @@ def _leave(code: int) -> NoReturn:
 
 
 def run(arguments: list[str], debug: bool = False) -> int:
-    """Run one command line; gives its exit code. `debug` lets errors through with their traceback."""
+    """Run one command line and return its exit code. With `debug`, errors pass through with their traceback."""
     import typer
 
     from mmsynth.cli import selecting
@@ -44,10 +44,10 @@ def run(arguments: list[str], debug: bool = False) -> int:
 
     app = selecting.app
 
-    # click's own class, or that of the click inside newer typers
+    # from click, or from the copy of click inside newer versions of typer
     usage_error = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
     try:
-        # typer turns Ctrl-C and typer.Exit into the code that it gives back
+        # typer returns an exit code for Ctrl-C and typer.Exit
         code = app(arguments, prog_name="mmsynth", standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt):
         code = _INTERRUPTED
@@ -57,7 +57,7 @@ def run(arguments: list[str], debug: bool = False) -> int:
         if debug:
             raise
         return _say(f"error: {error}", error.exit_code)
-    except Exception as error:  # the last catch: one line instead of a traceback
+    except Exception as error:  # the last resort: one line instead of a traceback
         if debug:
             raise
         if isinstance(error, usage_error):

@@ -1,4 +1,4 @@
-"""The commands that make and tell. Each builds a pipeline and runs it; imports that cost time stand inside them."""
+"""The commands that run pipelines or describe runs. Slow imports are inside the functions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog="--debug, anywhere, shows the traceback of an error. The same command again goes on where it stopped.",
+    epilog="--debug, anywhere, shows the traceback of an error. Run the same command again to resume.",
 )
 
 Source = Annotated[
@@ -32,17 +32,17 @@ Model = Annotated[str | None, typer.Option(help="hub id or local folder; for cli
 
 @app.callback()
 def _app() -> None:
-    """Keeps the sub-commands even if only one were left."""
+    """Makes typer keep sub-commands, even if there were only one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run(Running, Trusting):
-    out: Annotated[str | None, typer.Option(help="another output folder than the recipe's, or a URL")] = None
+    out: Annotated[str | None, typer.Option(help="an output folder or URL instead of the recipe's")] = None
     executor: Annotated[str | None, typer.Option(help="local, or ray: on a Ray cluster", rich_help_panel="Running")] = (
         None
     )
     address: Annotated[
-        str | None, typer.Option(help="of the Ray cluster: host:port, ray://…, auto", rich_help_panel="Running")
+        str | None, typer.Option(help="address of the Ray cluster: host:port, ray://…, auto", rich_help_panel="Running")
     ] = None
 
 
@@ -64,13 +64,13 @@ def run(
 class Caption(Making):
     captioner: Annotated[str, typer.Option(help="vlm, facts, or any installed one")] = "vlm"
     model: Model = None
-    prompt: Annotated[str | None, typer.Option(help="what the model is asked to write")] = None
+    prompt: Annotated[str | None, typer.Option(help="the prompt for the model")] = None
 
 
 @app.command()
 @with_options
 def caption(source: Source, out: Output, options: Caption) -> None:
-    """Caption the images of SOURCE; captions that came with them are kept beside the new ones."""
+    """Caption the images of SOURCE. Existing captions are kept beside the new ones."""
     parameters = given(model=options.model, prompt=options.prompt) | parsed(options.settings, "--set")
     write(pipeline_from(source, options).caption(options.captioner, **parameters), out, options)
 
@@ -89,7 +89,7 @@ class Ask(Making):
 @app.command()
 @with_options
 def ask(source: Source, out: Output, options: Ask) -> None:
-    """Ask a vision-language model about the images of SOURCE: question-answer pairs in each record."""
+    """Ask a vision-language model about the images of SOURCE, and add question-answer pairs to each record."""
     parameters = given(model=options.model, questions=options.question or None, kinds=options.kind or None)
     parameters |= parsed(options.settings, "--set")
     write(pipeline_from(source, options).caption("ask", **parameters), out, options)
@@ -99,11 +99,11 @@ def ask(source: Source, out: Output, options: Ask) -> None:
 class Render(Making):
     renderer: Annotated[
         str | None,
-        typer.Option(help="diffusion, or any installed one; default: what draws this kind of source, else diffusion"),
+        typer.Option(help="diffusion, or any installed one; default: the one for this kind of source, else diffusion"),
     ] = None
     model: Model = None
     image_format: Annotated[str | None, typer.Option(help="jpg, png or webp", rich_help_panel="Writing")] = None
-    quality: Annotated[int | None, typer.Option(help="of jpg and webp, 1 to 100", rich_help_panel="Writing")] = None
+    quality: Annotated[int | None, typer.Option(help="for jpg and webp, 1 to 100", rich_help_panel="Writing")] = None
 
 
 @app.command()
@@ -141,7 +141,7 @@ def filter_(source: Source, out: Output, options: Filter) -> None:
 
 @app.command()
 def info(folder: Folder) -> None:
-    """Tell what a finished or unfinished run holds."""
+    """Describe a finished or unfinished run."""
     from mmsynth.cli import show
     from mmsynth.report import report_on
     from mmsynth.shards.folder import RunFolder
@@ -153,13 +153,13 @@ def info(folder: Folder) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Trusting, Machine):
-    repair: Annotated[bool, typer.Option("--repair", help="make damaged shards again")] = False
+    repair: Annotated[bool, typer.Option("--repair", help="rewrite damaged shards")] = False
 
 
 @app.command()
 @with_options
 def verify(folder: Folder, options: Verify) -> None:
-    """Check a run's files against their digests, and its tars against its parquet files; repair what is damaged."""
+    """Check a run's files against their digests, and its tars against its parquet files. With --repair, fix damage."""
     from mmsynth.cli import show
     from mmsynth.errors import OutputError
     from mmsynth.shards.folder import RunFolder
@@ -167,12 +167,12 @@ def verify(folder: Folder, options: Verify) -> None:
 
     import_first(options)
     run_folder = RunFolder(folder)
-    run_folder.description()  # raises where there is no run
+    run_folder.description()  # raises if there is no run
     found = list(damages(run_folder))
     for damage in found:
         show.say(str(damage))
     if not found:
-        show.say(f"{len(run_folder.committed)} shards are as they were written")
+        show.say(f"{len(run_folder.committed)} shards are intact")
     elif options.repair:
         from mmsynth.engine.run import repair as made_again
         from mmsynth.recipe import RunOptions
@@ -183,14 +183,12 @@ def verify(folder: Folder, options: Verify) -> None:
         show.report(report)
     else:
         damaged = len({damage.shard for damage in found})
-        raise OutputError(
-            f"{damaged} shards of {folder} are damaged: mmsynth verify {folder} --repair makes them again"
-        )
+        raise OutputError(f"{damaged} shards of {folder} are damaged: mmsynth verify {folder} --repair repairs them")
 
 
 @app.command()
 def plugins() -> None:
-    """List what is installed: sources, captioners, renderers, filters, groupings, chat engines."""
+    """List the installed plugins: sources, captioners, renderers, filters, groupings, chat engines."""
     from mmsynth.cli import show
 
     show.plugins()
@@ -204,7 +202,7 @@ class Demo(Yaml):
 @app.command()
 @with_options
 def demo(options: Demo, out: Annotated[Path, typer.Argument(help="the output folder")] = Path("demo")) -> None:
-    """Draw, caption, ask, plant wrong captions, let the CLIP filter find them: all by nano models, offline."""
+    """Draw, caption, ask, plant wrong captions, and let the CLIP filter find them, all with nano models, offline."""
     from mmsynth.cli.demo import demo_pipeline, run_demo
 
     pipeline = demo_pipeline(options.n, out)

@@ -1,7 +1,7 @@
-"""The demo: nano-diffusion draws, nano-vlm captions and answers; one caption in five swapped; nano CLIP filters.
+"""The demo: nano-diffusion draws, nano-vlm captions and answers, one caption in five is swapped, nano CLIP filters.
 
-Everything is offline and real: the models, the shards, and two truths that the verdict is measured against, the planted
-one and that of the pixels. The stages come from plugins by name, as in anybody's recipe.
+Everything is offline and real: the models, the shards, and the two truths that measure the verdict, the planted swaps
+and the pixels. The stages come from plugins by name, as in any recipe.
 """
 
 import json
@@ -19,7 +19,7 @@ from mmsynth.pipeline import Pipeline, source
 from mmsynth.sample import Result, Sample
 from mmsynth.stage import Captioner, Stage
 
-#: between nano CLIP's scores of true and of swapped captions
+#: lies between nano CLIP's scores of true and of swapped captions
 MIN_SCORE = 0.35
 _SHARE_SWAPPED = 0.2
 _SCENES_SEED = 2026
@@ -55,7 +55,7 @@ class SwappedCaptions(Captioner):
         assert self._captioner is not None, "setup() comes before process()"
         spoken = self._captioner.process([stranger])[0]
         assert isinstance(spoken, Sample), "every scene has facts to speak of"
-        # the true captions are taken out, or the record would still hold a good pair
+        # remove the true captions, or the record would still hold a good pair
         swapped = replace(sample, caption=None).with_record(captions=[], qa=[], swapped=True)
         return swapped.with_caption(spoken.caption or "", model="swapped")
 
@@ -75,7 +75,7 @@ def demo_pipeline(n: int, out: Path) -> Pipeline:
 
 
 def run_demo(pipeline: Pipeline, n: int) -> None:
-    """Run the demo, and tell what came of it."""
+    """Run the demo, and print its results."""
     out = Path(pipeline.recipe.out.path or "")
     show.say(
         f"{n} prompts: drawn by nano-diffusion, captioned and asked about by nano-vlm, one caption in five swapped, "
@@ -111,7 +111,7 @@ class Verdict:
 
 
 def verdict(out: Path, n: int) -> Verdict:
-    """Compare what was kept with what was planted. Which samples were swapped follows from seed and key."""
+    """Compare the samples kept with the captions swapped, which follow from seed and key."""
     stages = demo_pipeline(n, out).recipe.bound_stages()
     swapper = next(stage for stage in stages if isinstance(stage, SwappedCaptions))
     rows = _rows(out)
@@ -122,7 +122,7 @@ def verdict(out: Path, n: int) -> Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """By connected components and colours, with nothing learned: how many pairs say nothing false of their picture."""
+    """How many pairs say nothing false of their picture, by connected components and colours, with no learned part."""
 
     pairs: int
     true: int
@@ -152,7 +152,7 @@ def _rows(out: Path) -> list[dict[str, Any]]:
 
 
 def read_back(out: Path) -> list[Sample]:
-    """The pairs as a trainer would get them: with the webdataset library."""
+    """Read the pairs as a trainer would, with the webdataset library."""
     import webdataset
 
     shards = sorted(str(path) for path in out.glob("*.tar"))

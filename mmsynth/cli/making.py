@@ -1,4 +1,4 @@
-"""From the command line to a pipeline, and what is done with it: it is run, or printed as the recipe that it is."""
+"""Builds a pipeline from the command line, and runs it or prints its recipe."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
@@ -27,7 +27,7 @@ def pipeline_from(source: str, making: Making) -> "Pipeline":
 
 
 def source_kind(source: str) -> str | None:
-    """The registered source that `source` begins with, as in `scenes:40`; None where it is a path or URL."""
+    """The registered source that `source` starts with, as in `scenes:40`, or None for a path or URL."""
     from mmsynth import registry
 
     kind, colon, value = source.partition(":")
@@ -36,7 +36,7 @@ def source_kind(source: str) -> str | None:
 
 
 def _main_value(plugin: type[Any], source: str) -> Any:
-    """Text where the parameter takes text, else read as YAML: `scenes:40`, `concat:[a/, b.csv]`."""
+    """The value as text if the parameter takes text, else parsed as YAML: `scenes:40`, `concat:[a/, b.csv]`."""
     from types import UnionType
 
     from mmsynth.validation import parse_yaml
@@ -47,7 +47,7 @@ def _main_value(plugin: type[Any], source: str) -> Any:
 
 
 def write(pipeline: "Pipeline", out: str | Path | None, running: Running, **options: Any) -> None:
-    """Run the pipeline into `out` with a progress bar, and tell what came of it; or print its recipe."""
+    """Run the pipeline into `out` with a progress bar and print the report, or print the recipe."""
     from mmsynth.cli import show
     from mmsynth.errors import RecipeError, TooManyFailures
 
@@ -65,7 +65,7 @@ def write(pipeline: "Pipeline", out: str | Path | None, running: Running, **opti
 
 
 def print_recipe(recipe: "Recipe") -> None:
-    """As YAML that `mmsynth run` takes; with the options that it needs, where it needs some, in a comment."""
+    """Print YAML for `mmsynth run`, with the options that it needs, if any, in a comment."""
     import sys
 
     from mmsynth.cli.streams import is_utf8

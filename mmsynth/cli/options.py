@@ -1,8 +1,8 @@
 """Options that commands share, each declared once.
 
 A command under `with_options` takes one frozen object, `options`. Its class adds the command's own options to those of
-the classes here; on the command line each field is an option. `--help` lists a class's own fields before those of its
-bases, so what belongs to the command alone comes first.
+the classes here. On the command line, each field is an option. `--help` lists a class's own fields before those of its
+bases, so the command's own options come first.
 """
 
 import functools
@@ -18,14 +18,12 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps",
 
 @dataclass(frozen=True, kw_only=True)
 class Yaml:
-    yaml: Annotated[bool, typer.Option("--yaml", help="print the recipe that this command is, and do nothing else")] = (
-        False
-    )
+    yaml: Annotated[bool, typer.Option("--yaml", help="print this command's recipe, and do nothing else")] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """Where work is done."""
+    """Where to run."""
 
     workers: Annotated[
         int | None, typer.Option(help="worker processes, one for each GPU", rich_help_panel="Running")
@@ -59,13 +57,13 @@ class Trusting:
 
 @dataclass(frozen=True, kw_only=True)
 class Running(Machine, Yaml):
-    """How a pipeline is run: nothing here changes what is written, but for the limit."""
+    """How to run a pipeline. Only the limit changes the output."""
 
     limit: Annotated[
         int | None, typer.Option(help="only the first N samples, to try it", rich_help_panel="Running")
     ] = None
     max_failures: Annotated[
-        float | None, typer.Option(help="stop when a larger share has failed (0 to 1)", rich_help_panel="Running")
+        float | None, typer.Option(help="stop if a larger share has failed (0 to 1)", rich_help_panel="Running")
     ] = None
     threads: Annotated[
         int | None, typer.Option(help="reading and decoding threads per process", rich_help_panel="Running")
@@ -97,11 +95,11 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Making(Setting, Reading, Writing):
-    """What every command takes that makes a pipeline of a source and one stage."""
+    """The options of every command that makes a pipeline of a source and one stage."""
 
 
 def with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`command` as typer takes it: its parameter `options` becomes one for each field of its class."""
+    """Adapt `command` for typer: replace its parameter `options` by one parameter for each field of the class."""
     arguments = dict(inspect.signature(command, eval_str=True).parameters)
     kind = arguments.pop("options").annotation
     shown = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in arguments.values()] + _parameters(kind)
@@ -111,14 +109,14 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         options = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
         command(**given, options=options)
 
-    # typer reads both
+    # typer reads both attributes
     with_object.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     with_object.__annotations__ = {one.name: one.annotation for one in shown}
     return with_object
 
 
 def _parameters(options: type[Any]) -> list[inspect.Parameter]:
-    """One for each field, the class's own before those of its bases."""
+    """One parameter for each field, the class's own before those of its bases."""
     hints = get_type_hints(options, include_extras=True)
     defaults = {field.name: field.default for field in fields(options)}
     names = [name for part in options.__mro__ for name in inspect.get_annotations(part) if name in defaults]
@@ -140,7 +138,7 @@ def run_options(of: Running) -> dict[str, Any]:
 
 
 def parsed(settings: list[str] | None, option: str) -> dict[str, Any]:
-    """`name=value` pairs, values read as YAML: 0.5 is a number, [a, b] a list, true a boolean."""
+    """Parse `name=value` pairs, with values in YAML: 0.5 is a number, [a, b] a list, true a boolean."""
     from mmsynth.errors import RecipeError
     from mmsynth.validation import parse_yaml
 
@@ -154,7 +152,7 @@ def parsed(settings: list[str] | None, option: str) -> dict[str, Any]:
 
 
 def import_first(trusting: Trusting) -> None:
-    """Import what the command line names, so that a recipe may name its classes; and whose models' code it may run."""
+    """Import the modules that the command line names, so that recipes may name their classes. Trust its models."""
     from mmsynth import models, registry
 
     for model in trusting.trust or ():

@@ -1,4 +1,4 @@
-"""The commands that decide afterwards, from the parquet files of runs: select, query, calibrate."""
+"""The commands that work on finished runs, from their parquet files: select, query, calibrate."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ Runs = Annotated[list[str], typer.Argument(help="output folders of mmsynth", sho
 
 
 class Form(StrEnum):
-    """How a query's answer is printed."""
+    """The output format of a query."""
 
     TABLE = "table"
     CSV = "csv"
@@ -33,18 +33,18 @@ class Form(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class Select(Writing):
     where: Annotated[str | None, typer.Option(help="SQL: clip >= 0.26 and caption_words between 4 and 60")] = None
-    top: Annotated[float | None, typer.Option(help="the best share (0 to 1) by --by, over all runs")] = None
+    top: Annotated[float | None, typer.Option(help="keep the best share (0 to 1) by --by, over all runs")] = None
     by: Annotated[str | None, typer.Option(help="a score, a column or an SQL expression: higher is better")] = None
     per: Annotated[str | None, typer.Option(help="balance: a column or an SQL expression")] = None
     at_most: Annotated[int | None, typer.Option(help="samples for each value of --per")] = None
     dedup: Annotated[bool, typer.Option("--dedup", help="keep one of the images that have the same bytes")] = False
     near_duplicates: Annotated[
-        str | None, typer.Option(help="keep one of those nearly the same: hash, embedding=0.95, caption=0.7")
+        str | None, typer.Option(help="keep one of near-duplicates: hash, embedding=0.95, caption=0.7")
     ] = None
-    sample: Annotated[int | None, typer.Option(help="so many of what is left, at random")] = None
+    sample: Annotated[int | None, typer.Option(help="keep so many of the samples left, at random")] = None
     caption_mix: Annotated[str | None, typer.Option(help="captions to train on: synthetic=0.8,original=0.2")] = None
-    seed: Annotated[int, typer.Option(help="of the random choices and the order")] = 0
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="tell what would be kept, write nothing")] = False
+    seed: Annotated[int, typer.Option(help="seed of the random choices and the order")] = 0
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be kept, write nothing")] = False
 
     def decision(self) -> dict[str, Any]:
         """The parameters of the source `select` that the command line named."""
@@ -64,7 +64,7 @@ def select(
     out: Annotated[str, typer.Argument(help="the output folder or URL: even, shuffled shards", show_default=False)],
     options: Select,
 ) -> None:
-    """Keep the best of finished runs: decided from scores that are already there, written as even, shuffled shards."""
+    """Keep the best samples of finished runs, by the scores that they have, in even, shuffled shards."""
     import mmsynth as mm
     from mmsynth.cli import show
 
@@ -80,7 +80,7 @@ def select(
 def query(
     run: Annotated[str, typer.Argument(help="an output folder of mmsynth")],
     sql: Annotated[str, typer.Argument(help="one SELECT over the table samples")],
-    form: Annotated[Form, typer.Option("--format", help="how the answer is printed")] = Form.TABLE,
+    form: Annotated[Form, typer.Option("--format", help="output format")] = Form.TABLE,
 ) -> None:
     """Ask anything of a run's rows: mmsynth query RUN "select reason, count(*) from samples group by reason"."""
     from mmsynth.cli import show
@@ -122,7 +122,7 @@ class Calibrate(Trusting):
     precision: Annotated[float, typer.Option(help="the share of kept pairs that should match", min=0, max=1)] = 0.95
     out: Annotated[str | None, typer.Option(help="write calibration.json and calibration.png here")] = None
     limit: Annotated[int, typer.Option(help="mismatched pairs to score", min=1)] = 5000
-    seed: Annotated[int, typer.Option(help="of the permutation and the bootstrap")] = 0
+    seed: Annotated[int, typer.Option(help="seed of the permutation and the bootstrap")] = 0
     device: Device = None
 
 
@@ -131,7 +131,7 @@ class Calibrate(Trusting):
 def calibrate(
     run: Annotated[str, typer.Argument(help="an output folder whose pairs were scored")], options: Calibrate
 ) -> None:
-    """Find the threshold for a wanted precision: the run's pairs against its images with permuted captions."""
+    """Find the threshold for a given precision, from the run's pairs and its images with permuted captions."""
     from mmsynth.calibration import calibrated, score_run
     from mmsynth.cli import show
     from mmsynth.errors import RecipeError
@@ -182,7 +182,7 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 def _bounds(text: str) -> dict[str, float]:
-    """hash,caption=0.7: a name alone has its usual bound."""
+    """Parse `hash,caption=0.7`. A name alone gets its default bound."""
     from mmsynth.selection.near import BOUNDS
 
     names = [part.strip() for part in text.split(",")]
@@ -190,7 +190,7 @@ def _bounds(text: str) -> dict[str, float]:
 
 
 def _numbers(option: str, text: str) -> dict[str, float]:
-    """synthetic=0.8,original=0.2"""
+    """Parse `synthetic=0.8,original=0.2`."""
     from mmsynth.errors import RecipeError
 
     try:

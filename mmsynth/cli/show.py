@@ -1,4 +1,4 @@
-"""What the command line prints: a live progress bar, tables, lists. Tables go to stdout, everything live to stderr."""
+"""The command line's output: a live progress bar, tables, lists. Tables go to stdout, the progress bar to stderr."""
 
 import re
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @contextmanager
 def progress(what: str = "samples") -> Iterator[OnProgress]:
-    """A live bar on stderr with what is kept, dropped and failed so far."""
+    """A live bar on stderr with the counts of kept, dropped and failed samples."""
     colours = {"kept": "green", "dropped": "yellow", "failed": "red"}
     counts = "  ".join(f"[{colour}]{{task.fields[{name}]}} {name}[/]" for name, colour in colours.items())
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TextColumn(counts))
@@ -46,7 +46,7 @@ def report(made: Report) -> None:
 
 
 def selection(decided: Any) -> None:
-    """What a decision keeps, why the rest goes, and the scores before and after."""
+    """Print what a decision keeps, why the rest is dropped, and the scores before and after."""
     table = Table("selection", "samples", min_width=48)
     table.columns[1].justify = "right"
     table.add_row("candidates", f"{decided.candidates:,}")
@@ -66,12 +66,12 @@ def selection(decided: Any) -> None:
             _out.print(f"no sample of {run} has the score {name}. {how_to_score(run, name)}")
 
 
-#: how far below the wanted precision the true one may be before a word is said about it
+#: warn if the true precision may be further below the wanted one than this
 _TELLING = 0.03
 
 
 def calibration(found: Any, score: str, wanted: float, threshold: float | None) -> None:
-    """Precision and recall at some thresholds, and the one that was asked for."""
+    """Print precision and recall at some thresholds, and at the chosen one."""
     table = Table(f"{score} at least", "precision", "95 %", "recall", "95 %", "kept")
     kept = [float(found.thresholds[(found.kept >= share).nonzero()[0].max()]) for share in (0.99, 0.9, 0.75, 0.5, 0.25)]
     for at in sorted({*kept, *([] if threshold is None else [threshold])}):
@@ -99,7 +99,7 @@ def calibration(found: Any, score: str, wanted: float, threshold: float | None) 
             f'for a precision of {wanted:g} ({low:.3f} to {high:.3f}): --where "{where}", which keeps {one["kept"]:.1%}'
         )
         if low < wanted - _TELLING:
-            _out.print(f"{found.pairs:,} pairs tell no more closely what the precision is: score more, or ask for more")
+            _out.print(f"{found.pairs:,} pairs cannot narrow the precision further: score more pairs")
 
 
 def rows(names: list[str], found: list[tuple[Any, ...]]) -> None:
@@ -129,12 +129,12 @@ def _cell(value: Any) -> str:
 
 
 def say(text: str) -> None:
-    """One line on stdout."""
+    """Print one line to stdout."""
     _out.print(text)
 
 
 def description(run: dict[str, Any]) -> None:
-    """What run.json says: recipe, models, versions."""
+    """Print the content of run.json: recipe, models, versions."""
     import yaml
 
     _out.print(
@@ -147,7 +147,7 @@ def description(run: dict[str, Any]) -> None:
 
 
 def plugins() -> None:
-    """Every registered plugin with the first line of its docstring; one that cannot be imported says which extra."""
+    """Print every registered plugin with its docstring's first line, or the extra that it lacks."""
     from mmsynth.errors import PluginError
 
     table = Table("name", "what it does", "from", box=None, pad_edge=False)

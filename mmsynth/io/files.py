@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 _PART = ".part"
-#: what is written in small pieces goes to the disk in such
+#: small writes reach the disk in pieces of this size
 _BUFFERED_BYTES = 2**18
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file opened for writing and reading under a temporary name, renamed to `path` when the block ends well.
+    """Open a file for writing and reading under a temporary name. Rename it to `path` when the block succeeds.
 
-    The temporary name is hidden, so that no reader's `*.tar` takes it, and no other process has the same.
+    The temporary name is hidden, so a reader's `*.tar` does not match it, and random, so no other process uses it.
     """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_PART}")
     try:
@@ -33,7 +33,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def remove_parts(folder: Path, is_ours: Callable[[str], bool] | None = None) -> None:
-    """Remove what an interrupted writer left half written: of the files whose names are ours, or of all."""
+    """Remove the temporary files of interrupted writers: all of them, or those of files that `is_ours` accepts."""
     for part in folder.glob(f".*{_PART}"):
         name = part.name.removeprefix(".").rsplit(".", 2)[0]
         if is_ours is None or is_ours(name):
@@ -41,7 +41,7 @@ def remove_parts(folder: Path, is_ours: Callable[[str], bool] | None = None) -> 
 
 
 def digest_of(file: IO[bytes]) -> str:
-    """sha256 of a file that is open for reading, from its start, in hex."""
+    """The sha256 of an open file's whole content, in hex."""
     file.seek(0)
     return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
@@ -52,7 +52,7 @@ def flush_to_disk(file: IO[bytes]) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames in `folder` last through a power cut, where the system can."""
+    """Flush renames in `folder` to disk, so that they survive a power cut. Does nothing outside POSIX."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -67,12 +67,12 @@ def json_bytes(data: Any) -> bytes:
 
 
 def sealed(data: dict[str, Any]) -> dict[str, Any]:
-    """`data` with the sum of its own content, by which `unsealed` sees whether it is whole."""
+    """`data` with a checksum of its own content, which `unsealed` verifies."""
     return {**data, "sum": _sum(data)}
 
 
 def unsealed(text: bytes) -> dict[str, Any] | None:
-    """The sealed JSON in `text`, or None if it is not as it was written."""
+    """The sealed JSON in `text`, or None if it has changed since it was written."""
     try:
         data = json.loads(text)
     except ValueError:
@@ -87,7 +87,7 @@ def _sum(data: dict[str, Any]) -> str:
 
 
 def write_json(path: Path, data: Any) -> None:
-    """`data` as indented JSON, whole or not at all."""
+    """Write `data` as indented JSON, whole or not at all."""
     with whole_file(path) as file:
         file.write(json_bytes(data))
     flush_folder(path.parent)

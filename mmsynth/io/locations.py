@@ -12,28 +12,28 @@ from mmsynth.errors import SourceError
 from mmsynth.io.retry import one_line
 
 _FILE = "file://"
-#: protocol → the package that fsspec needs for it, where it is not fsspec[protocol]
+#: protocol → the package that fsspec needs for it, if the extra is not simply fsspec[protocol]
 _PACKAGES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", "hf": "huggingface_hub"}
 
 
 def is_remote(location: str | Path) -> bool:
-    """Whether it is a URL, other than of a file of this machine."""
+    """Whether `location` is a URL, other than one of a local file."""
     text = str(location)
     return "://" in text and not text.startswith(_FILE)
 
 
 def is_web(location: str | Path) -> bool:
-    """Whether a web server has it: those list nothing, and a ? begins their query."""
+    """Whether `location` is on a web server. Web servers list no folders, and a ? begins a query in their URLs."""
     return str(location).startswith(("http://", "https://"))
 
 
 def local(location: str | Path) -> Path:
-    """The path of a file or folder of this machine."""
+    """The path of a local file or folder."""
     return Path(os.path.expanduser(str(location).removeprefix(_FILE)))  # noqa: PTH111 - Path's raises for ~nobody
 
 
 def shown(location: str) -> str:
-    """A location as it may be written down: a file's name, a URL without passwords and signatures."""
+    """A location that is safe to write to disk or logs: a file's name, or a URL with its credentials redacted."""
     if not is_remote(location):
         return local(location).name
     parts = urlsplit(location)
@@ -41,7 +41,7 @@ def shown(location: str) -> str:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """fsspec's file system for `url`, and the path in it. Raises SourceError when the protocol needs a package."""
+    """fsspec's file system for `url`, and the path in it. Raises SourceError if the protocol needs a package."""
     import fsspec
 
     try:

@@ -1,4 +1,4 @@
-"""Files at URLs: read as a stream that can seek and is opened again where it broke off, or like a pathlib Path."""
+"""Files at URLs, read like a pathlib Path or as a stream that can seek and reopens after a failed connection."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -13,18 +13,18 @@ from mmsynth.io.retry import retried
 
 T = TypeVar("T")
 
-#: fsspec's files read ahead themselves
+#: small, because fsspec's files read ahead themselves
 _BUFFERED_BYTES = 2**16
 _SKIPPED_BYTES = 2**20
 
 
 def path_at(location: str | Path) -> Path:
-    """A file or folder here, or at a URL: then it reads and lists like a Path."""
+    """A local path, or for a URL an object that reads and lists like a Path."""
     return cast(Path, RemotePath(str(location))) if is_remote(location) else local(location)
 
 
 def is_at(url: str) -> bool:
-    """Whether something is there. Raises SourceError where that cannot be told."""
+    """Whether `url` exists. Raises SourceError if it cannot be reached."""
     system, path = filesystem(url)
     try:
         return bool(_looked("reach", url, lambda: system.info(path)))
@@ -39,7 +39,7 @@ def urls_matching(pattern: str) -> list[str]:
 
 
 def urls_in(folder: str) -> list[str]:
-    """What is in the folder at a URL, in order. Raises SourceError."""
+    """The files and folders in the folder at a URL, in order. Raises SourceError."""
     system, path = filesystem(folder)
     found = _looked("list", folder, lambda: system.glob(f"{path.rstrip('/')}/*"))
     return [system.unstrip_protocol(name) for name in sorted(found)]
@@ -253,7 +253,7 @@ class RemotePath:
 
     def is_dir(self) -> bool:
         if is_web(self.url):
-            return self.url.endswith("/")  # or the whole of a file would be searched for links
+            return self.url.endswith("/")  # otherwise fsspec would search the whole file for links
         try:
             return bool(_looked("reach", self.url, lambda: self._system.info(self._path))["type"] == "directory")
         except FileNotFoundError:

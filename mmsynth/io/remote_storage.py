@@ -1,4 +1,4 @@
-"""Folders at URLs, by fsspec: read in place or copied here, written by uploading what is complete."""
+"""Folders at URLs, by fsspec. Files are read in place or copied to this machine, and uploaded once complete."""
 
 import errno
 import shutil
@@ -23,9 +23,9 @@ _OPEN_FILES = Path("/proc/self/fd")
 
 
 class RemoteStorage:
-    """A folder that fsspec reaches. Files are uploaded when they are complete: an upload cut short leaves none.
+    """A folder that fsspec reaches. Files are uploaded once complete, and an interrupted upload leaves no file.
 
-    Copies lie in a temporary folder, which goes with this object.
+    Local copies lie in a temporary folder, which is removed with this object.
     """
 
     def __init__(self, url: str) -> None:
@@ -46,12 +46,12 @@ class RemoteStorage:
         return [info["name"].rpartition("/")[2] for info in self._listed()]
 
     def state(self, ending: str) -> Hashable:
-        # size, time, digest: what the file system says of each
+        # whatever the file system reports for each file: size, time, digest
         return tuple(sorted(str(sorted(info.items())) for info in self._listed() if info["name"].endswith(ending)))
 
     def _listed(self) -> list[dict[str, Any]]:
         def listed() -> list[dict[str, Any]]:
-            self.system.invalidate_cache()  # what others have written since
+            self.system.invalidate_cache()  # other processes may have written since
             return list(self.system.ls(self._path, detail=True))
 
         with suppress(FileNotFoundError):
@@ -107,7 +107,7 @@ class RemoteStorage:
                     shutil.copyfileobj(local, file, _COPIED_AT_ONCE)
 
     def settle(self) -> None:
-        """Nothing: an upload that has ended stays."""
+        """Does nothing: a finished upload is already durable."""
 
     def remove(self, name: str) -> None:
         def removed() -> None:
@@ -117,7 +117,7 @@ class RemoteStorage:
         self._writing("remove from", removed)
 
     def clear(self, is_ours: Callable[[str], bool] | None = None) -> None:
-        """Nothing: there are no halves."""
+        """Does nothing: an interrupted upload leaves no partial file."""
 
     def _writing(self, what: str, ask: Callable[[], object]) -> None:
         try:
@@ -146,8 +146,10 @@ def _temporary_room() -> Iterator[None]:
 
 @contextmanager
 def _local_file(name: str) -> Iterator[tuple[IO[bytes], str]]:
-    """A file to write, and where to read it meanwhile. Without a name where the system can open it by its number: so
-    none is left of a process that is killed."""
+    """A temporary file to write, and a path at which to read it.
+
+    If the system can open files by descriptor, the file has no name, so a killed process leaves nothing behind.
+    """
     if _OPEN_FILES.is_dir():
         with tempfile.TemporaryFile() as file:
             yield file, str(_OPEN_FILES / str(file.fileno()))

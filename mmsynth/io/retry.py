@@ -1,6 +1,6 @@
-"""The one policy for whatever talks to a URL: a few tries, longer and longer waits, and one line that says what failed.
+"""The one retry policy for all remote access: a few tries, increasing waits, and a one-line error.
 
-A file that is not there, an access that is refused and a request that cannot be right fail at once: they would again.
+Missing files, denied access and invalid requests fail at once, because a retry would fail the same way.
 """
 
 import random
@@ -13,18 +13,18 @@ from mmsynth.secrets import without_secrets
 
 T = TypeVar("T")
 
-#: before the second try, the third, …
+#: the waits before the second try, the third, …
 WAITS_S = (0.5, 1.0, 2.0)
-#: what another try does not change
+#: errors that a retry does not cure
 _LASTING = (PermissionError, NotADirectoryError, IsADirectoryError, NotImplementedError, ImportError)
-#: HTTP's answers to too many requests, and to one that took too long
+#: HTTP statuses for too many requests, and for a request that took too long
 _COME_BACK_LATER = {408, 425, 429}
 _CLIENT_ERRORS = range(400, 500)
 _NOT_THERE = {404, 410}
 
 
 def retried(what: str, ask: Callable[[], T]) -> T:
-    """What `ask` gives. `what` is what it does, for the error: "list s3://bucket/run".
+    """Call `ask`, retry failures, and return its result. `what` names the action in errors: "list s3://bucket/run".
 
     Raises FileNotFoundError and our own errors as they come, and every other failure as OSError. Every protocol has its
     own errors.
@@ -69,6 +69,6 @@ def is_refused(error: BaseException | None) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of what an error says, without passwords and signatures."""
+    """The first line of an error's message, with credentials redacted."""
     lines = str(error).strip().splitlines()
     return str(without_secrets(lines[0])) if lines else type(error).__name__

@@ -1,8 +1,8 @@
-"""Folders of files: here, or at any place that fsspec has a name for (s3://…, gs://…, memory://…).
+"""Folders of files, local or at any URL that fsspec knows (s3://…, gs://…, memory://…).
 
-What a writer of files needs, and what their readers need. A file appears whole or not at all: locally by renaming,
-elsewhere by uploading what was written to this machine's disk first. Knows names and bytes; does not know what is in
-the files.
+Offers what writers and readers of files need. A file appears whole or not at all: a local file is renamed into place, a
+remote one is written to the local disk first and then uploaded. Knows names and bytes; does not know what is in the
+files.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -16,59 +16,59 @@ from mmsynth.io.locations import is_remote, local
 
 
 class Storage(Protocol):
-    """A folder of files with plain names. Reading raises OSError in one line, writing OutputError."""
+    """A folder of files with plain names. Reading raises one-line OSErrors, writing raises OutputError."""
 
-    #: as messages name it, without passwords
+    #: the folder's name in messages, with credentials redacted
     shown: str
-    #: path or URL, without what only its spelling makes different
+    #: path or URL in one normal form, so that two spellings of one folder compare equal
     location: str
 
     def __hash__(self) -> int:
-        """By identity: another look at the folder is another one."""
+        """By identity: two objects for the same folder are different keys."""
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def names(self) -> list[str]:
-        """Every file's name, hidden ones too; none where there is no folder."""
+        """Every file's name, hidden ones too. Empty if the folder does not exist."""
 
     def state(self, ending: str) -> Hashable:
-        """Differs once a file whose name ends so has come, gone or changed."""
+        """A value that changes whenever a file with this ending is added, removed or changed."""
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The files' bytes, at once where that is faster."""
+        """The bytes of several files, read concurrently where that is faster."""
 
     def open(self, name: str) -> IO[bytes]:
-        """A file to read, which can seek."""
+        """Open a file for reading, with seek."""
 
     def span(self, name: str, start: int, stop: int) -> bytes:
-        """A part of a file."""
+        """The bytes of a file from `start` to `stop`."""
 
     def here(self, names: Sequence[str]) -> Path:
-        """A folder of this machine that has these files, and maybe others. Copies stay as long as this object."""
+        """A local folder that has these files, and maybe others. Copies live as long as this object."""
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
     def make(self) -> None:
-        """Make the folder, if it is not there."""
+        """Create the folder if it does not exist."""
 
     def writing(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """A file to write and read, which is there once the block has ended well, whole."""
+        """Open a file for writing and reading. It appears, whole, when the block succeeds."""
 
     def in_folder(self) -> AbstractContextManager[Path]:
-        """A local folder whose new files get here by the end of the block."""
+        """A local folder whose new files are stored here by the end of the block."""
 
     def settle(self) -> None:
-        """Make what was written last through a power cut."""
+        """Flush everything written so far, so that it survives a power cut."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file if it exists."""
 
     def clear(self, is_ours: Callable[[str], bool] | None = None) -> None:
-        """Remove what an interrupted writer left half written: of the files whose names are ours, or of all."""
+        """Remove the partial files of interrupted writers: all of them, or those of files that `is_ours` accepts."""
 
 
 def storage_at(location: str | Path) -> Storage:
-    """The storage that a path or URL names. Raises OutputError for a URL of no known kind."""
+    """The storage at a path or URL. Raises OutputError for an unknown protocol."""
     if not is_remote(location):
         return LocalStorage(location)
     from mmsynth.io.remote_storage import RemoteStorage
@@ -77,7 +77,7 @@ def storage_at(location: str | Path) -> Storage:
 
 
 class LocalStorage:
-    """A folder of this machine, or of a file system that is mounted here."""
+    """A folder on this machine or on a mounted file system."""
 
     def __init__(self, location: str | Path) -> None:
         self.path = local(location)
@@ -133,7 +133,7 @@ class LocalStorage:
 
 @contextmanager
 def written_to(shown: str) -> Iterator[None]:
-    """What the system says while something is written there, as OutputError; our own interruption passes through."""
+    """Turn OSErrors raised while writing into OutputError. InterruptedError passes through: it is our own."""
     try:
         yield
     except InterruptedError:
@@ -144,12 +144,12 @@ def written_to(shown: str) -> Iterator[None]:
 
 
 def local_path(storage: Storage) -> Path:
-    """The local folder. Raises OutputError where the storage is none: for what needs one."""
+    """The path of a local storage. Raises OutputError for a remote one."""
     if isinstance(storage, LocalStorage):
         return storage.path
     raise OutputError(f"{storage.shown} is not a local folder, which this needs: copy it here first")
 
 
 def text_of(storage: Storage, name: str) -> str:
-    """A file's text. Raises OSError."""
+    """The text of a file. Raises OSError."""
     return storage.read_all([name])[name].decode("utf-8")

@@ -1,6 +1,6 @@
-"""The tar format: read straight through, members with their positions, from a file or a stream; and headers to write.
+"""The tar format: reads members and their positions from a file or stream, and writes headers.
 
-Python's tarfile takes garbage after a member for the end of the archive, and says nothing. This says where a tar
+Python's tarfile silently takes garbage after a member for the end of the archive. This module reports where a tar
 breaks, and gives positions, so that a part of a tar can be read on its own. Knows nothing of samples.
 """
 
@@ -15,14 +15,14 @@ from mmsynth.errors import SampleError
 
 _BLOCK = 512
 _CHUNK_BYTES = 2**24
-#: a name longer than this is garbage that looks like a header
+#: a longer name means that garbage was taken for a header
 _LONGEST_EXTENSION_BYTES = 2**20
-#: a larger member is not read: a few compressed bytes may become any number
+#: larger members are not read, because a few compressed bytes may expand to any size
 _LARGEST_MEMBER_BYTES = 2**30
 
 
 class Stream(Protocol):
-    """What is read from: a file, a decompressor, a remote object."""
+    """Anything with `read`: a file, a decompressor, a remote object."""
 
     def read(self, size: int, /) -> bytes: ...
 
@@ -32,7 +32,7 @@ class Member:
     """One entry of a tar. Positions are in bytes from the start of the tar."""
 
     name: str
-    #: of its first header block, so that reading can start here
+    #: the position of its first header block, so that reading can start here
     start: int
     data: int
     size: int
@@ -66,7 +66,7 @@ def scan(file: io.BufferedIOBase, start: int = 0, stop: int | None = None) -> It
 
 
 def read(stream: Stream, start: int = 0, stop: int | None = None) -> Iterator[tuple[Member, bytes | None]]:
-    """The members from `start`, where `stream` is, to `stop`, with their data.
+    """The members from `start`, the stream's position, to `stop`, with their data.
 
     A member that is cut short comes with what there is of it, and then SampleError(`broken_tar`) is raised;
     SampleError(`bytes_after_end`) where more comes after the tar's end.
@@ -89,13 +89,13 @@ def read(stream: Stream, start: int = 0, stop: int | None = None) -> Iterator[tu
         while skipped > 0:
             chunk = stream.read(min(skipped, _CHUNK_BYTES))
             if not chunk:
-                break  # the next header is missing too, and says so
+                break  # reading the next header reports the break
             skipped -= len(chunk)
         position = member.end
 
 
 def _next_member(stream: Stream, start: int) -> Member | None:
-    """The member whose headers start here, with the stream left at its data; None at the end of the archive."""
+    """The member whose headers start here, or None at the end of the archive. Leaves the stream at the data."""
     position = start
     fields: dict[str, str] = {}
     while True:
@@ -135,7 +135,7 @@ def _check_end(stream: Stream, position: int) -> None:
 
 
 _ZEROS = bytes(_BLOCK)
-#: headers that say something of the member after them
+#: headers that describe the member after them
 _EXTENSIONS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
 #: every other type is a plain file, as POSIX has it
 _KINDS = {
@@ -159,9 +159,9 @@ class _Header(NamedTuple):
 
 
 def _header(block: bytes) -> _Header:
-    """A header block's fields: a fifth of the time that tarfile takes, which reads all of them. Raises ValueError."""
+    """Three fields of a header block, in a fifth of tarfile's time, which reads all of them. Raises ValueError."""
     checksum = _number(block[148:156])
-    # the field itself counts as eight spaces
+    # the checksum field itself counts as eight spaces
     if checksum != _sum(block[:148]) + 8 * 32 + _sum(block[156:334]) + _sum(block[334:]):
         raise ValueError("bad checksum")
     name, size, kind = block[:100].partition(b"\0")[0], _number(block[124:136]), block[156:157]
@@ -173,12 +173,12 @@ def _header(block: bytes) -> _Header:
 
 
 def _sum(part: bytes) -> int:
-    """The sum of at most 256 bytes: the lower half of Adler's checksum, less one, as long as it is below 65,521."""
+    """The sum of at most 256 bytes: the lower half of Adler-32 less one, exact while the sum is below 65,521."""
     return (zlib.adler32(part) & 0xFFFF) - 1
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or the binary number that GNU writes where those are too few."""
+    """A number in octal digits, or in the binary form that GNU tar uses for larger ones."""
     if field[0] in {0x80, 0xFF}:
         return int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0xFF else 0)
     return int(field.partition(b"\0")[0].strip() or b"0", 8)
@@ -197,11 +197,11 @@ def _member(header: _Header, fields: dict[str, str], start: int, data: int) -> M
 
 
 def _extension_fields(kind: bytes, payload: bytes) -> dict[str, str]:
-    """What a pax or GNU header says of the member after it."""
+    """The fields that a pax or GNU header sets for the member after it."""
     if kind == tarfile.GNUTYPE_LONGNAME:
         return {"path": payload.rstrip(b"\0").decode("utf-8", "surrogateescape")}
     if kind not in (tarfile.XHDTYPE, b"X"):
-        return {}  # a long link name, or what holds for all members: owners and times
+        return {}  # a long link name, or fields of all members, such as owners and times
     fields = {}
     while payload:
         length, _, rest = payload.partition(b" ")
@@ -218,7 +218,7 @@ def _cut_short(member: Member) -> SampleError:
 
 
 def _read(stream: Stream, size: int) -> bytes:
-    """`size` bytes, or fewer at the end. In chunks: a broken header may ask for terabytes."""
+    """`size` bytes, or fewer at the end. Reads in chunks, because a broken header may ask for terabytes."""
     data = stream.read(min(size, _CHUNK_BYTES))
     if len(data) == size or not data:
         return data
@@ -240,13 +240,15 @@ _NAME = slice(0, 100)
 _SIZE = slice(124, 136)
 _CHECKSUM = slice(148, 156)
 _MODE = 0o444
-#: what twelve characters hold in octal digits; GNU writes larger numbers in another way
+#: the first size that the octal field cannot hold; GNU tar writes larger ones in binary
 _TOO_LARGE = 8**11
 
 
 def tar_header(name: str, size: int) -> bytes:
-    """The header block, or blocks, of a file of `size` bytes called `name`: byte for byte as Python's tarfile writes it
-    in GNU's format, without a time and an owner, in a tenth of the time."""
+    """The header block or blocks of a file called `name` with `size` bytes, without a time or an owner.
+
+    Byte for byte what Python's tarfile writes in GNU format, in a tenth of the time.
+    """
     encoded = name.encode("utf-8", "surrogateescape")
     if len(encoded) > _NAME.stop or size >= _TOO_LARGE:
         return _by_tarfile(name, size)
@@ -267,5 +269,5 @@ _AFTER_NAME = _EMPTY[_NAME.stop : _SIZE.start]
 # both numbers end in a byte that is not a digit
 _AFTER_SIZE = _EMPTY[_SIZE.stop - 1 : _CHECKSUM.start]
 _AFTER_CHECKSUM = _EMPTY[_CHECKSUM.stop - 2 :]
-#: of all that does not change; the checksum itself counts as eight spaces
+#: the checksum of the constant parts; the checksum field itself counts as eight spaces
 _EMPTY_SUM = sum(_AFTER_NAME) + sum(_AFTER_SIZE) + 8 * 32 + sum(_EMPTY[_CHECKSUM.stop :])

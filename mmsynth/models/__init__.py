@@ -1,4 +1,4 @@
-"""models: what stages talk to.
+"""models: the models that stages use.
 
 files.py       find a model: a hub id, a local folder, or `nano`
 devices.py     which device and dtype

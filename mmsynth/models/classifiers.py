@@ -1,4 +1,4 @@
-"""Image and text classifiers of transformers: found by their labels, loaded, and run on pictures or texts.
+"""Image and text classifiers of transformers: finds them, checks their labels, loads them, and runs them.
 
 Does not know samples, nor what a label means.
 """
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["image", "text"]
 
-#: without a word on it, transformers would ask the person at the terminal whether to run a checkpoint's own code
+#: set explicitly, or transformers would ask at the terminal whether to run a checkpoint's own code
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 _FILES = ["*.json", "model*.safetensors", "*.txt", "*.model"]
 _IGNORED = [f"*/{pattern}" for pattern in _FILES]
 
 
 def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequence[str]) -> ModelFiles:
-    """The folder of a classifier with these labels; loads nothing. Raises ModelError, PluginError."""
+    """The folder of a classifier with these labels. Loads nothing. Raises ModelError, PluginError."""
     try:
         import transformers
     except ImportError as error:
@@ -60,10 +60,10 @@ class ImageScorer(Protocol):
     info: ModelInfo
 
     def pixels_for(self, picture: "PIL.Image.Image") -> Any:
-        """One picture as the model takes it. Safe to call in threads."""
+        """One picture in the model's input format. Safe to call in threads."""
 
     def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
-        """For each prepared picture its scores, in the order of the labels."""
+        """The scores of each prepared picture, in the order of the labels."""
 
 
 class _Classifier:
@@ -78,7 +78,7 @@ class _Classifier:
             "text": (transformers.AutoModelForSequenceClassification, transformers.AutoTokenizer),
         }
         model_class, processor_class = classes[kind]
-        try:  # transformers and the libraries below it raise a dozen kinds for broken files
+        try:  # transformers and its libraries raise many kinds of errors for broken files
             self.processor: Any = processor_class.from_pretrained(found.folder, **_LOCAL)
             loaded = model_class.from_pretrained(
                 found.folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **_LOCAL
@@ -91,29 +91,29 @@ class _Classifier:
         config: Any = model.config
         self.is_multi_label = bool(config.problem_type == "multi_label_classification")
         self.has_one_output = bool(config.num_labels == 1)
-        # not label2id, which configurations may leave out
+        # not label2id, which configurations may lack
         column = {str(label): int(i) for i, label in config.id2label.items()}
         self._columns = [column[label] for label in labels]
 
     def logits(self, **inputs: "torch.Tensor") -> "torch.Tensor":
-        """[inputs, labels] in float32, of all labels of the model. In inference mode."""
+        """Logits [inputs, labels] in float32, for all labels of the model. Runs in inference mode."""
         logits: torch.Tensor = self.model(**inputs).logits.float()
         return logits
 
     def probabilities(self, logits: "torch.Tensor", *, each_by_itself: bool) -> "torch.Tensor":
-        """[inputs, labels] of the labels asked for."""
+        """Probabilities [inputs, labels] of the chosen labels."""
         return self.chosen(logits.sigmoid() if each_by_itself else logits.softmax(dim=-1))
 
     def chosen(self, values: "torch.Tensor") -> "torch.Tensor":
-        """The columns of the labels asked for."""
+        """The columns of the chosen labels."""
         return values[:, self._columns]
 
 
 class ImageClassifier:
     """An image classifier of transformers. An ImageScorer.
 
-    A score is the label's probability: each label's own where the model says multi-label, else the softmax's. A model
-    with one output gives its value as it is.
+    A score is the label's probability: the label's own if the model is multi-label, else from the softmax. A model with
+    one output gives its raw value.
     """
 
     def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
@@ -121,12 +121,12 @@ class ImageClassifier:
         self.info = self._classifier.info
 
     def pixels_for(self, picture: "PIL.Image.Image") -> "torch.Tensor":
-        """One picture as the model takes it. Safe to call in threads."""
+        """One picture in the model's input format. Safe to call in threads."""
         pixels: torch.Tensor = self._classifier.processor(images=picture, return_tensors="pt")["pixel_values"]
         return pixels
 
     def scores(self, prepared: Sequence["torch.Tensor"]) -> list[list[float]]:
-        """For each prepared picture its scores, in the order of the labels."""
+        """The scores of each prepared picture, in the order of the labels."""
         import torch
 
         own = self._classifier
@@ -134,7 +134,7 @@ class ImageClassifier:
         with torch.inference_mode():
             logits = own.logits(pixel_values=pixels)
             if own.has_one_output and not own.is_multi_label:
-                found = own.chosen(logits)  # a value, no probability
+                found = own.chosen(logits)  # a raw value, not a probability
             else:
                 found = own.probabilities(logits, each_by_itself=own.is_multi_label)
             scores: list[list[float]] = found.tolist()
@@ -143,7 +143,7 @@ class ImageClassifier:
 
 @dataclass(frozen=True, slots=True)
 class TextScores:
-    """Of one text: the labels' probabilities, and whether its end did not fit the model's context."""
+    """The labels' probabilities for one text, and whether its end was cut to fit the model's context."""
 
     scores: tuple[float, ...]
     truncated: bool
@@ -152,8 +152,8 @@ class TextScores:
 class TextClassifier:
     """A sequence classifier of transformers.
 
-    A score is the label's probability: each label's own where the model says multi-label or has one output, else the
-    softmax's.
+    A score is the label's probability: the label's own if the model is multi-label or has one output, else from the
+    softmax.
     """
 
     def __init__(self, found: ModelFiles, labels: Sequence[str], device: str, dtype: "torch.dtype") -> None:
@@ -162,11 +162,11 @@ class TextClassifier:
         self._tokenizer = self._classifier.processor
         config = self._classifier.model.config
         positions = getattr(config, "max_position_embeddings", None) or self._tokenizer.model_max_length
-        # RoBERTa and its kin keep the first positions for padding, and say so in the tokenizer alone
+        # RoBERTa-like models reserve the first positions for padding, and only the tokenizer says so
         self._context = int(min(positions, self._tokenizer.model_max_length))
 
     def scores(self, texts: Sequence[str]) -> list[TextScores]:
-        """For each text its scores, in the order of the labels."""
+        """The scores of each text, in the order of the labels."""
         import torch
 
         if not texts:

@@ -1,4 +1,4 @@
-"""Which device and dtype a model runs in. Importing this loads no torch."""
+"""Chooses a model's device and dtype. Importing this loads no torch."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 def resolve_device(device: str = "auto") -> str:
-    """`auto` is the first CUDA device, else Apple's, else the CPU. Loads torch only when asked for `auto`."""
+    """`auto` is the first CUDA device, else Apple's, else the CPU. Loads torch only for `auto`."""
     if device != "auto":
         return device
     try:
@@ -22,7 +22,7 @@ def resolve_device(device: str = "auto") -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> "torch.dtype":
-    """`auto` is bfloat16 where the hardware has it (CUDA, CPUs with avx512_bf16 or amx) and float32 elsewhere."""
+    """`auto` is bfloat16 if the hardware supports it (CUDA, CPUs with avx512_bf16 or amx), else float32."""
     import torch
 
     if dtype != "auto":
@@ -37,7 +37,7 @@ def resolve_dtype(dtype: str, device: str) -> "torch.dtype":
 
 
 def dtype_name(dtype: "torch.dtype") -> str:
-    """As recipes and provenance write it, such as bfloat16."""
+    """The dtype's name in recipes and provenance, such as bfloat16."""
     return str(dtype).removeprefix("torch.")
 
 

@@ -1,4 +1,4 @@
-"""Where models come from: `model:` is a hub id, a local folder, or `nano`, a small model that a plugin ships."""
+"""Finds models: `model:` is a hub id, a local folder, or `nano`, a small model that a plugin ships."""
 
 import hashlib
 import importlib.metadata
@@ -15,7 +15,7 @@ _WHOLE_FILE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model that was loaded: what goes into provenance and run.json."""
+    """A loaded model's entry in provenance and run.json."""
 
     id: str
     revision: str
@@ -24,7 +24,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ModelFiles:
-    """A model found: the folder it is loaded from, and the revision of what is in it."""
+    """A model's folder, and the revision of its content."""
 
     id: str
     folder: Path
@@ -56,7 +56,7 @@ def nano_files(kind: str) -> ModelFiles:
 
 
 def first_line(error: BaseException) -> str:
-    """An error of another library in one line."""
+    """The first line of another library's error."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -78,7 +78,7 @@ def _from_hub(model: str, revision: str | None, patterns: list[str] | None, igno
 
 
 def _folder_revision(folder: Path) -> str:
-    """A digest of a local folder's files: whole where small, size and both ends where large."""
+    """A digest of a local folder's files. Covers small files whole, and size and both ends of large ones."""
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")):
         size = path.stat().st_size

@@ -1,4 +1,4 @@
-"""Loading quietly, and whose code may run: what every stage that loads a model needs."""
+"""Loads models quietly, and decides whose code may run. Every stage that loads a model uses this."""
 
 import importlib
 import logging
@@ -12,20 +12,20 @@ _trusted: set[str] = set()
 
 
 def trust(model: str) -> None:
-    """Let recipes run the code that comes with `model`. Stages that are built in Python need no such word."""
+    """Let recipes run the code that comes with `model`. Stages built in Python do not need this."""
     _trusted.add(model)
 
 
 def is_trusted(model: str) -> bool:
-    """Whether `trust` was said of it in this process."""
+    """Whether `trust(model)` was called in this process."""
     return model in _trusted
 
 
 @contextmanager
 def loading_quietly(*libraries: str) -> Iterator[None]:
-    """Without the bars of `libraries` (transformers, diffusers) and without what they or their imports deprecate.
+    """Hide the progress bars of `libraries` (transformers, diffusers), and deprecation warnings.
 
-    The weights are on disk already, and a bar within ours tears it.
+    The weights are on disk already, and a bar inside ours would garble it.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -41,7 +41,7 @@ def loading_quietly(*libraries: str) -> Iterator[None]:
 
 
 def tell_of_nano(stage: str, real: str) -> None:
-    """Say in one line that `stage` runs on its nano model, and name a `real` one."""
+    """Log in one line that `stage` runs on its nano model, and name a `real` one."""
     log.info(
         "%s runs on 'nano', the small offline default, which knows drawn scenes and nothing else; "
         "name a real model for the rest, such as model='%s'",

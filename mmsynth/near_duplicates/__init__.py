@@ -6,9 +6,9 @@
     groups = group_numbers(len(hashes), iter_pairs(hashes, distance=6))
     stays = who_stays(groups, scores, keys)  # stays[i] == i where row i stays, else the row that stays for it
 
-Every finder (hashes, embeddings, captions) gives pairs of row numbers, [m, 2] with the smaller one first, and gives
-them in chunks: what is held is bounded however many pairs there are. Equal values are joined to the first of them and
-not to each other, so a thousand copies are 999 pairs with the same groups, not half a million.
+Every finder (hashes, embeddings, captions) gives pairs of row numbers, [m, 2] with the smaller one first. It gives them
+in chunks, so memory is bounded however many pairs there are. Equal values are paired with the first of them and not
+with each other, so a thousand copies give 999 pairs, not half a million, and the groups are the same.
 
 Knows arrays and texts. Does not know shards, parquet files or stages.
 """

@@ -1,7 +1,7 @@
 """Captions: which of many texts share most of their words in the same order.
 
-A text is the set of its shingles (runs of three words); MinHash signatures by datasketch, cut into bands, propose
-pairs (Broder 1997; Lee et al. 2022, arXiv 2107.06499), and the true Jaccard similarity decides.
+A text is the set of its shingles (runs of three words). MinHash signatures by datasketch, cut into bands, propose
+pairs (Broder 1997; Lee et al. 2022, arXiv 2107.06499). The true Jaccard similarity decides.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,29 +18,32 @@ from mmsynth.near_duplicates.words import shingles_of, words_of
 JACCARD = 0.7
 SHINGLE_WORDS = 3
 _PERMUTATIONS = 128
-#: an estimate so far below the bound is not looked at again: four standard errors at 128 permutations
+#: skip pairs whose estimate is this far below the bound: four standard errors at 128 permutations
 _DOUBT = 0.16
 #: candidates whose signatures are compared at a time, 1 kB each
 _CHUNK = 100_000
-#: bands that miss a pair cost more than bands that propose too many
+#: missing a pair costs more than proposing too many
 _WEIGHTS = (0.1, 0.9)
 
 _Signatures: TypeAlias = npt.NDArray[np.uint64]
 
 
 def check_captions() -> None:
-    """Raise PluginError when datasketch is not installed."""
+    """Raise PluginError if datasketch is not installed."""
     need("datasketch", "comparing captions")
 
 
 def pairs_alike(texts: Sequence[str], jaccard: float = JACCARD, *, words: int = SHINGLE_WORDS) -> Pairs:
-    """Pairs of rows whose shingles have a Jaccard similarity of at least `jaccard`; a text that repeats another (but
-    for case and punctuation) is paired with the first of them. Texts without words are in no pair."""
+    """Pairs of rows whose shingles have a Jaccard similarity of at least `jaccard`.
+
+    Texts that are equal up to case and punctuation are paired with the first of them. Texts without words are in no
+    pair.
+    """
     return joined(iter_pairs(texts, jaccard, words=words))
 
 
 def iter_pairs(texts: Sequence[str], jaccard: float = JACCARD, *, words: int = SHINGLE_WORDS) -> Iterator[Pairs]:
-    """The same in chunks."""
+    """Like `pairs_alike`, in chunks."""
     if not 0 < jaccard <= 1:
         raise ValueError(f"jaccard must be above 0 and at most 1, got {jaccard}")
     plain = [" ".join(words_of(text)) for text in texts]
@@ -68,7 +71,7 @@ def _alike(shingles: Sequence[frozenset[str]], jaccard: float) -> Iterator[tuple
             equal = signatures[a] == signatures[b]
             likely = equal.mean(axis=1) >= jaccard - _DOUBT
             earlier = equal[:, : band * size].reshape(len(a), band, size)
-            likely &= ~earlier.all(axis=2).any(axis=1)  # those bands have proposed it
+            likely &= ~earlier.all(axis=2).any(axis=1)  # an earlier band has proposed the pair
             a, b = a[likely], b[likely]
             near = np.array(
                 [_jaccard(shingles[i], shingles[j]) >= jaccard for i, j in zip(a, b, strict=True)], dtype=bool
@@ -87,17 +90,16 @@ def _signatures(shingles: Sequence[frozenset[str]]) -> _Signatures:
 
 
 def _bands(jaccard: float) -> tuple[int, int]:
-    """How many bands of how many values find pairs above `jaccard` best."""
+    """The number of bands, and of values per band, that find pairs above `jaccard` best."""
     from datasketch import MinHashLSH
 
-    # no bound of 1 itself: sets may be equal where texts are not
+    # below 1 even for equal sets, because the texts may still differ
     lsh = MinHashLSH(threshold=min(jaccard, 0.99), num_perm=_PERMUTATIONS, weights=_WEIGHTS)
     return int(lsh.b), int(lsh.r)
 
 
 def _later_in_bucket(band: npt.NDArray[Any]) -> tuple[Numbers, Numbers, Numbers]:
-    """Rows in the order of their values in this band, and for each where those after it in its bucket start, and how
-    many they are."""
+    """Rows sorted by bucket. For each row, the start and the number of the rows after it in its bucket."""
     values = np.ascontiguousarray(band).view(np.dtype((np.void, band.dtype.itemsize * band.shape[1]))).reshape(-1)
     _, bucket, sizes = np.unique(values, return_inverse=True, return_counts=True)
     order = np.argsort(bucket, kind="stable")

@@ -1,4 +1,4 @@
-"""Pairs in chunks: arrays of row numbers [m, 2], the smaller one first, never more than memory can hold."""
+"""Pairs in chunks: arrays of row numbers [m, 2], the smaller one first, that never outgrow memory."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
@@ -9,7 +9,7 @@ import numpy.typing as npt
 Pairs: TypeAlias = npt.NDArray[np.int64]
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
-#: candidates looked at together: some 100 MB while they are
+#: candidates compared at a time, which takes some 100 MB
 CHUNK = 4_000_000
 
 
@@ -24,7 +24,7 @@ def paired(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> Pairs:
 
 def joined(chunks: Iterable[Pairs]) -> Pairs:
     """All chunks as one array, sorted, each pair once."""
-    # a pair as one number sorts many times as fast; rows are fewer than 2**31
+    # encode a pair as one number, which sorts many times as fast; there are fewer than 2**31 rows
     numbers = [(chunk[:, 0] << 32) | chunk[:, 1] for chunk in chunks if len(chunk)]
     if not numbers:
         return no_pairs()
@@ -33,7 +33,7 @@ def joined(chunks: Iterable[Pairs]) -> Pairs:
 
 
 def equal_rows(first: Numbers, inverse: Numbers) -> Pairs:
-    """Each row that repeats an earlier one, with the first of its kind: np.unique's `first` and `inverse` → pairs."""
+    """Pair each row that repeats an earlier one with the first of its kind, from np.unique's `first` and `inverse`."""
     of_kind = first[inverse.reshape(-1)]
     repeats = np.flatnonzero(of_kind != np.arange(len(of_kind)))
     return paired(of_kind[repeats], repeats)

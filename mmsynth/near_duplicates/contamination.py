@@ -1,13 +1,13 @@
-"""Contamination: which rows nearly show or say what is in an evaluation set.
+"""Contamination: which rows show or say nearly the same as an evaluation set.
 
-Images count by hash (`nearest_within`) or by embedding (`nearest_above`); both give for each row the evaluation row,
-or -1. Texts count by shared runs of words, after GPT-3's practice (Brown et al. 2020, arXiv 2005.14165, appendix C:
-runs of 13 words, case and punctuation ignored, and nothing below 8):
+Images match by hash (`nearest_within`) or by embedding (`nearest_above`). Both give the evaluation row for each row, or
+-1. Texts match by shared runs of words, after GPT-3's practice (Brown et al. 2020, arXiv 2005.14165, appendix C: runs
+of 13 words, case and punctuation ignored, and nothing below 8). A row matches an evaluation text
 
-- an evaluation text of 13 words or more: a row that has any run of 13 words in common with it
-- of 8 to 12 words: a row that contains all of it
-- of 5 to 7 words: a row whose whole text it is; contained in others, words so few are common
-- below 5 words: never
+- of 13 words or more if the two share any run of 13 words
+- of 8 to 12 words if the row contains all of it
+- of 5 to 7 words if it is the row's whole text (so few words are often part of other texts)
+- below 5 words never
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,16 +21,16 @@ from mmsynth.near_duplicates.words import shingles_of, words_of
 
 __all__ = ["CONTAINED_FROM", "EQUAL_FROM", "NGRAM", "Ngrams", "nearest_above", "nearest_within", "shared_texts"]
 
-#: words that two texts may not have in common in a row
+#: two texts may not share so many words in a row
 NGRAM = 13
-#: evaluation texts of so many words are looked for inside of others
+#: evaluation texts of so many words are searched for inside other texts
 CONTAINED_FROM = 8
 #: evaluation texts of so many words are compared as a whole
 EQUAL_FROM = 5
 
 
 class Ngrams:
-    """The runs of words of an evaluation set's texts. `find` says which of them another text shares."""
+    """The runs of words of an evaluation set's texts. `find` gives the evaluation text that shares a run."""
 
     def __init__(self, texts: Iterable[str], ngram: int = NGRAM) -> None:
         if ngram < EQUAL_FROM:
@@ -64,6 +64,6 @@ class Ngrams:
 
 
 def shared_texts(texts: Sequence[str], evaluation_texts: Iterable[str], ngram: int = NGRAM) -> Numbers:
-    """For each text the evaluation text that it shares a run of words with, by the rules above; -1 where none."""
+    """For each text, the evaluation text that it matches by the rules above, or -1."""
     ngrams = Ngrams(evaluation_texts, ngram)
     return np.array([ngrams.find(text) for text in texts], dtype=np.int64)

@@ -1,7 +1,7 @@
 """Embeddings: which of many vectors point nearly the same way.
 
-Up to EXACT rows all are compared; above, faiss compares those in the nearest cells of an inverted file (IVF), which
-finds nearly all pairs of a high cosine. Holds the vectors once more, as float32.
+Up to EXACT rows, all pairs are compared. Above that, faiss compares rows in the nearest cells of an inverted file
+(IVF), which finds nearly all pairs with a high cosine. Holds a second copy of the vectors, as float32.
 """
 
 import hashlib
@@ -18,36 +18,36 @@ from mmsynth.near_duplicates.needs import need
 Vectors: TypeAlias = npt.NDArray[np.floating[Any]]
 _Floats: TypeAlias = npt.NDArray[np.float32]
 
-#: CLIP image embeddings of near-duplicates; other models lie elsewhere
+#: for near-duplicates by CLIP image embeddings; other models need another bound
 COSINE = 0.95
 #: rows up to which every pair is compared
 EXACT = 50_000
-#: above that, neighbours asked for at first, and at most: a row with more near-duplicates is paired with its nearest
-#: only, which leaves the groups as they are unless hundreds crowd out the one that leads to another group
+#: above that, how many neighbours to ask for at first, and at most. A row with more near-duplicates is paired with its
+#: nearest only. That leaves the groups unchanged, unless hundreds crowd out the one that leads to another group
 FIRST_NEIGHBOURS, MOST_NEIGHBOURS = 16, 256
 _GROWTH = 4
 _ROWS_A_BATCH = 1024
-#: cosines held at a time where all are compared
+#: cosines held at a time if all pairs are compared
 _COSINES_A_BATCH = 8_000_000
 _ROWS_A_CELL_TO_TRAIN = 40
 _CELLS_LOOKED_INTO = 32
 
 
 def check_embeddings() -> None:
-    """Raise PluginError when faiss is not installed."""
+    """Raise PluginError if faiss is not installed."""
     need("faiss", "searching embeddings")
 
 
 def pairs_above(vectors: Vectors, cosine: float = COSINE, *, exact_to: int = EXACT) -> Pairs:
-    """Pairs of rows whose cosine is at least `cosine`; a row that repeats another is paired with the first of them.
+    """Pairs of rows whose cosine is at least `cosine`. Equal rows are paired with the first of them.
 
-    `vectors` is [n, d] of any float type and length. Rows of zeros or of what is no number are in no pair.
+    `vectors` is [n, d] of any float type and length. Rows of zeros, or with NaN or infinity, are in no pair.
     """
     return joined(iter_pairs(vectors, cosine, exact_to=exact_to))
 
 
 def iter_pairs(vectors: Vectors, cosine: float = COSINE, *, exact_to: int = EXACT) -> Iterator[Pairs]:
-    """The same in chunks, in which a pair may come twice."""
+    """Like `pairs_above`, in chunks. A pair may come twice."""
     usable = np.flatnonzero(_usable(vectors))
     if not len(usable):
         return
@@ -60,7 +60,7 @@ def iter_pairs(vectors: Vectors, cosine: float = COSINE, *, exact_to: int = EXAC
 
 
 def nearest_above(vectors: Vectors, others: Vectors, cosine: float = COSINE) -> Numbers:
-    """For each row the row of `others` with the highest cosine, if that is at least `cosine`; else -1."""
+    """For each row, the row of `others` with the highest cosine if that is at least `cosine`, else -1."""
     found = np.full(len(vectors), -1, dtype=np.int64)
     rows, theirs = np.flatnonzero(_usable(vectors)), np.flatnonzero(_usable(others))
     if not len(rows) or not len(theirs):
@@ -74,7 +74,7 @@ def nearest_above(vectors: Vectors, others: Vectors, cosine: float = COSINE) -> 
 
 
 def _all_near(unit: _Floats, cosine: float) -> Iterator[tuple[Numbers, Numbers]]:
-    """All pairs, each once."""
+    """All pairs above `cosine`, each once."""
     step = max(1, _COSINES_A_BATCH // len(unit))
     for start in range(0, len(unit), step):
         near = unit[start : start + step] @ unit[start:].T >= cosine
@@ -83,7 +83,7 @@ def _all_near(unit: _Floats, cosine: float) -> Iterator[tuple[Numbers, Numbers]]
 
 
 def _nearest(unit: _Floats, cosine: float) -> Iterator[tuple[Numbers, Numbers]]:
-    """Rows and their neighbours; where all that were asked for are near enough, more are asked for."""
+    """Rows and their neighbours. If all neighbours found are near enough, ask for more."""
     index, most = _index(unit, cells=int(4 * math.sqrt(len(unit)))), min(MOST_NEIGHBOURS, len(unit))
     for start in range(0, len(unit), _ROWS_A_BATCH):
         rows = np.arange(start, min(start + _ROWS_A_BATCH, len(unit)))
@@ -99,14 +99,14 @@ def _nearest(unit: _Floats, cosine: float) -> Iterator[tuple[Numbers, Numbers]]:
 
 
 def _index(unit: _Floats, cells: int = 0) -> Any:
-    """A faiss index of inner products over unit vectors, in cells where there are any."""
+    """A faiss index of inner products over unit vectors, with an inverted file if `cells` is given."""
     import faiss
 
     index: Any = faiss.IndexFlatIP(unit.shape[1])
     if cells:
         index = faiss.IndexIVFFlat(index, unit.shape[1], cells, faiss.METRIC_INNER_PRODUCT)
         chosen = np.random.default_rng(0).permutation(len(unit))[: cells * _ROWS_A_CELL_TO_TRAIN]
-        index.cp.min_points_per_centroid = 1  # says nothing of it: a poor cell only costs time
+        index.cp.min_points_per_centroid = 1  # silences a warning: a poor cell only costs time
         index.train(unit[np.sort(chosen)])
         index.nprobe = min(_CELLS_LOOKED_INTO, cells)
     index.add(unit)
@@ -120,14 +120,14 @@ def _usable(vectors: Vectors) -> npt.NDArray[np.bool_]:
 
 
 def _kinds(vectors: Vectors, rows: Numbers) -> tuple[Numbers, Numbers]:
-    """np.unique's first and inverse over equal rows, by digests: sorting the rows themselves would copy them."""
+    """np.unique's first and inverse over equal rows. Compares digests, since sorting the rows would copy them."""
     digests = b"".join(hashlib.blake2b(vectors[row].tobytes(), digest_size=8).digest() for row in rows)
     _, first, inverse = np.unique(np.frombuffer(digests, dtype=np.uint64), return_index=True, return_inverse=True)
     return first, inverse
 
 
 def _unit(vectors: Vectors) -> _Floats:
-    """As float32 of length 1."""
+    """The vectors as float32, scaled to length 1."""
     unit = np.array(vectors, dtype=np.float32, order="C")
     unit /= np.abs(unit).max(axis=1, keepdims=True)  # first, so that squares of very small numbers do not vanish
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)

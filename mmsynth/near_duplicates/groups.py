@@ -1,7 +1,7 @@
-"""Groups from pairs, and who of each group stays.
+"""Turns pairs into groups, and picks the row of each group that stays.
 
-A group is everything that pairs join, through however many steps: in a long chain the ends may differ by more than
-any one pair does.
+A group is everything that pairs join, through any number of steps. So the ends of a long chain may differ more than any
+one pair does.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,17 +12,17 @@ import numpy.typing as npt
 from mmsynth.near_duplicates.chunks import Numbers, Pairs, no_pairs
 from mmsynth.near_duplicates.needs import need
 
-#: pairs held before they are boiled down to one for each row
+#: pairs held before they are merged into one label per row
 _HELD = 8_000_000
 
 
 def check_grouping() -> None:
-    """Raise PluginError when scipy is not installed."""
+    """Raise PluginError if scipy is not installed."""
     need("scipy", "grouping")
 
 
 def group_numbers(n: int, pairs: Pairs | Iterable[Pairs]) -> Numbers:
-    """The group of each of `n` rows, numbered by first row; a row in no pair is a group of its own.
+    """The group of each of `n` rows, numbered by first row. A row in no pair is a group of its own.
 
     `pairs` is one array [m, 2] or chunks of it, which need not fit into memory together.
     """
@@ -37,8 +37,10 @@ def group_numbers(n: int, pairs: Pairs | Iterable[Pairs]) -> Numbers:
 
 
 def who_stays(groups: Numbers, scores: npt.ArrayLike, keys: Sequence[str]) -> Numbers:
-    """For each row the row that stays for its group: the one with the best score, of equals the one whose key comes
-    first. Rows that stay name themselves. A score that is no number loses to any that is one."""
+    """For each row, the row that stays for its group, which may be the row itself.
+
+    The row with the best score stays, on a tie the one whose key sorts first. NaN loses to any number.
+    """
     if not len(groups):
         return np.empty(0, dtype=np.int64)
     loss = -np.asarray(scores, dtype=np.float64)
@@ -55,7 +57,7 @@ def who_stays(groups: Numbers, scores: npt.ArrayLike, keys: Sequence[str]) -> Nu
 
 
 def _components(n: int, labels: Numbers, held: Sequence[Pairs]) -> Numbers:
-    """`labels` with the groups that the pairs join made one."""
+    """`labels`, with the groups that the pairs join merged."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

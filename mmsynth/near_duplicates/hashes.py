@@ -1,11 +1,11 @@
-"""Perceptual hashes: 64 bits of a picture, and which of many differ in few bits.
+"""Perceptual hashes: 64 bits of a picture, and which of many hashes differ in few bits.
 
-The hash is imagehash's phash (the signs of a picture's low frequencies) after uniform borders are cut off. It stands
-recompression, resizing and small changes of colour; it does not stand crops, and it sees no colour. A picture that is
-flat to it (of one colour, or of colours equally light), or has hardly any of these frequencies (the stripes of flags),
-has no hash, or all of them would be each other's duplicates.
+The hash is imagehash's phash (the signs of a picture's low frequencies) after uniform borders are cut off. It survives
+recompression, resizing and small changes of colour. It does not survive crops, and it ignores colour. A picture has no
+hash if it is flat (one colour, or colours of equal lightness) or has hardly any of these frequencies (the stripes of
+flags). Otherwise all such pictures would be duplicates of each other.
 
-Pairs are found without comparing all: two hashes within distance d agree, up to d/m bits, in one of m bands
+Pairs are found without comparing all: two hashes within distance d differ in at most d/m bits in one of m bands
 (multi-index hashing, Norouzi et al. 2012, arXiv 1307.2982).
 """
 
@@ -29,24 +29,24 @@ Hashes: TypeAlias = npt.NDArray[np.uint64]
 #: bits that near-duplicates may differ in
 DISTANCE = 6
 BITS = 64
-#: what stands for none beside a shard: some of a picture's frequencies are always above their median
+#: stands for "no hash" beside a shard. No hash is 0, since some of a picture's frequencies are always above the median
 NO_HASH = 0
-#: the side at which imagehash looks at a picture, and the least spread of its pixels there (of 255) that says anything
+#: the side to which imagehash shrinks a picture; with a smaller spread of pixels there (of 255), the picture is flat
 _HASHED_SIDE, _FLAT = 32, 1.0
-#: bits set in a hash that says anything. Half of them are above the median, but where most frequencies are none at all
-#: the median is nothing, too: the stripes of a flag have 7, whatever their colours, and few above it
+#: the fewest set bits of a meaningful hash. Half of all frequencies are above the median. But if most frequencies are
+#: zero, so is the median: the stripes of a flag have 7 bits set, whatever their colours, and few have more
 _FEWEST_SET = 12
 #: the frequencies whose sign turns when a picture is mirrored: the odd columns of the 8×8
 _MIRROR = np.uint64(0x5555555555555555)
-#: the side of the square in which borders are looked for, and how much of it a border may take
+#: the side of the square in which to look for borders, and the most of it that a border may take
 _SIDE, _MOST_BORDER = 256, 0.48
-#: borders one inside of another: a letterbox, a frame, a margin
+#: how many borders may lie inside one another: a letterbox, a frame, a margin
 _NESTED = 3
-#: how far pixels lie from the border's colour (of 255), inside of it and beyond its edge; in how many of a line, since
-#: a drawing may begin with a tip
+#: how far pixels may differ from the border's colour (of 255), and how far they must differ beyond its edge. So many
+#: pixels of a line are enough, since a drawing may start with a tip
 _BORDER_SPREAD, _EDGE = 11.0, 40.0
 _SOME_PIXELS = 2
-#: lines that JPEG and resizing blur at the edge; where the change takes longer there is no border
+#: lines that JPEG and resizing blur at the edge; a slower change is not a border
 _BLURRED = 8
 
 
@@ -54,7 +54,7 @@ _BLURRED = 8
 
 
 def hash_of(picture: "PIL.Image.Image") -> int | None:
-    """The picture's 64 bits, never NO_HASH; None for flat pictures and stripes. Uniform borders are cut off first."""
+    """The picture's 64 bits, never NO_HASH, or None for flat pictures and stripes. Cuts off uniform borders first."""
     import imagehash
 
     grey = without_borders(picture)
@@ -65,7 +65,7 @@ def hash_of(picture: "PIL.Image.Image") -> int | None:
 
 
 def check_hashing() -> None:
-    """Raise PluginError when imagehash is not installed."""
+    """Raise PluginError if imagehash is not installed."""
     need("imagehash", "perceptual hashing")
 
 
@@ -80,10 +80,10 @@ def from_hex(digits: Iterable[str]) -> Hashes:
 
 
 def without_borders(picture: "PIL.Image.Image") -> "PIL.Image.Image":
-    """The picture in grey; with borders of one colour (letterboxes, frames, a drawing's margins), one inside of
-    another, a small copy without them.
+    """The picture in grey, or if it has borders of one colour, a small grey copy without them.
 
-    Borders are looked for at one size, whatever the picture's, so that a resized copy loses the same.
+    Borders (letterboxes, frames, a drawing's margins) may lie inside one another. They are found at one fixed size, so
+    that a resized copy loses the same borders.
     """
     grey = picture.convert("L")
     small = grey.resize((_SIDE, _SIDE), reducing_gap=3.0)
@@ -102,7 +102,7 @@ def without_borders(picture: "PIL.Image.Image") -> "PIL.Image.Image":
 
 
 def _border(lines: npt.NDArray[np.float32]) -> int:
-    """How many of the first lines are of the first line's colour and end at an edge; 0 where they fade out."""
+    """How many lines from the start have the first line's colour and end at an edge. 0 if they fade out."""
     differs = np.abs(lines - np.median(lines[0]))[: int(len(lines) * _MOST_BORDER)]
     ends, edge = (np.flatnonzero((differs > least).sum(axis=1) >= _SOME_PIXELS) for least in (_BORDER_SPREAD, _EDGE))
     if not len(edge) or edge[0] - ends[0] > _BLURRED:
@@ -114,16 +114,16 @@ def _border(lines: npt.NDArray[np.float32]) -> int:
 
 
 def pairs_within(hashes: Hashes, distance: int = DISTANCE, *, mirrored: bool = False) -> Pairs:
-    """Pairs of rows whose hashes differ in at most `distance` bits: all pairs of different hashes by the first row of
-    each, and each row that repeats a hash with the first that has it.
+    """Pairs of rows whose hashes differ in at most `distance` bits.
 
-    With `mirrored`, pairs of which one is the other's mirror image too, as `mirror` gives it.
+    The first row stands for all rows with the same hash, and each of the others is paired with it. With `mirrored`, a
+    picture and a mirror image are a pair too, by the hash that `mirror` gives.
     """
     return joined(iter_pairs(hashes, distance, mirrored=mirrored))
 
 
 def iter_pairs(hashes: Hashes, distance: int = DISTANCE, *, mirrored: bool = False) -> Iterator[Pairs]:
-    """The same in chunks, for more pairs than fit into memory; with `mirrored` a pair may come twice."""
+    """Like `pairs_within`, in chunks, for more pairs than fit into memory. With `mirrored`, a pair may come twice."""
     values, first, inverse = np.unique(np.asarray(hashes, dtype=np.uint64), return_index=True, return_inverse=True)
     yield equal_rows(first, inverse)
     for one in (values, mirror(values)) if mirrored else (values,):
@@ -138,20 +138,20 @@ def mirror(hashes: Hashes) -> Hashes:
 
 
 def nearest_within(hashes: Hashes, others: Hashes, distance: int = DISTANCE, *, mirrored: bool = False) -> Numbers:
-    """For each hash the row in `others` that is nearest within `distance`, the first of equals; -1 where none is."""
+    """For each hash, the nearest row in `others` within `distance` (the first on a tie), or -1."""
     values, inverse = np.unique(np.asarray(hashes, dtype=np.uint64), return_inverse=True)
     kinds, first = np.unique(np.asarray(others, dtype=np.uint64), return_index=True)
     nothing = np.iinfo(np.int64).max
     best = np.full(len(values), nothing)
     for one in (values, mirror(values)) if mirrored else (values,):
         for a, b in matches_within(one, kinds, distance):
-            # distance first, then row: one number to take the least of
+            # distance first, then row, in one number, so that the minimum decides both
             np.minimum.at(best, a, ones(one[a] ^ kinds[b]).astype(np.int64) * len(others) + first[b])
     return np.where(best == nothing, -1, best % max(len(others), 1))[inverse.reshape(-1)]
 
 
 def ones(values: Hashes) -> npt.NDArray[Any]:
-    """How many bits are set in each."""
+    """How many bits are set in each value."""
     counts: npt.NDArray[Any] = _count(values)
     return counts
 
@@ -172,7 +172,7 @@ _count: Callable[[Hashes], npt.NDArray[Any]] = getattr(np, "bitwise_count", _cou
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """Some neighbouring bits of a hash, and how many of them may differ."""
+    """A run of neighbouring bits of a hash, and how many of them may differ."""
 
     shift: int
     width: int
@@ -197,13 +197,13 @@ def matches_within(hashes: Hashes, others: Hashes, distance: int) -> Iterator[tu
         for a, b in _in_band(band, hashes, others, distance):
             differ = hashes[a] ^ others[b]
             fresh = np.ones(len(a), dtype=bool)
-            for earlier in bands[:number]:  # those would have found it
+            for earlier in bands[:number]:  # an earlier band has found the pair
                 fresh &= ones(earlier.of(differ).astype(np.uint64)) > earlier.radius
             yield a[fresh], b[fresh]
 
 
 def plan(n: int, m: int, distance: int) -> list[Band]:
-    """The bands that cost least for n hashes beside m. One band of no bits compares all with all."""
+    """The cheapest bands for comparing n hashes with m. One band without bits compares all with all."""
     plans = [_bands(number, distance) for number in range(3, min(distance + 1, 16) + 1)]
     plans += [_bands(number, distance) for number in (3, 4) if distance < number - 1]
     return min([[Band(0, 0, 0)], *plans], key=lambda bands: sum(_cost(band, n, m) for band in bands))
@@ -218,7 +218,7 @@ def _bands(number: int, distance: int) -> list[Band]:
 
 
 def _cost(band: Band, n: int, m: int) -> float:
-    """About how long it takes, in comparisons: looking up a flip costs as much as some of them."""
+    """The approximate cost in comparisons. Looking up a flip costs as much as a few comparisons."""
     flips = sum(math.comb(band.width, k) for k in range(band.radius + 1))
     return flips * n * (5 + m / (1 << band.width)) + (1 << band.width)
 

@@ -1,4 +1,4 @@
-"""What of the extra `duplicates` is missing, said before any work is done."""
+"""Checks that the packages of the extra `duplicates` are installed, before any work is done."""
 
 import importlib.util
 
@@ -6,6 +6,6 @@ from mmsynth.errors import PluginError
 
 
 def need(module: str, what: str) -> None:
-    """Raise PluginError that names the extra when `module`, which `what` needs, is not installed."""
+    """Raise PluginError, which names the extra, if `module` is not installed. `what` says what needs it."""
     if importlib.util.find_spec(module) is None:
         raise PluginError(f"{what} needs '{module}', which is not installed: pip install 'mmsynth[duplicates]'")

@@ -1,4 +1,4 @@
-"""Texts as words, so that case, punctuation and spacing make no difference."""
+"""Splits texts into words, so that case, punctuation and spacing make no difference."""
 
 import re
 import unicodedata
@@ -10,12 +10,12 @@ _WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 
 
 def words_of(text: str) -> list[str]:
-    """The words, case folded, without punctuation; Chinese and Japanese by character."""
+    """The words, case folded, without punctuation. In Chinese and Japanese each character is a word."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 def shingles_of(words: Sequence[str], size: int) -> list[str]:
-    """Every run of `size` words; the whole text where it is shorter; none of no words."""
+    """Every run of `size` words, or the whole text if it is shorter. Nothing for no words."""
     if not words:
         return []
     return [" ".join(words[i : i + size]) for i in range(max(1, len(words) - size + 1))]

@@ -1,7 +1,7 @@
-"""selection: decide afterwards, from the parquet files of runs, which samples go on.
+"""selection: decide after a run, from its parquet files, which samples to keep.
 
 rows.py        the rows of runs, as one table that DuckDB reads
-decision.py    what to keep, and why the rest goes
+decision.py    what to keep, and why the rest is dropped
 near.py        near-duplicates among the rows
 source.py      the samples that a decision keeps, as a source
 """

@@ -1,7 +1,7 @@
-"""What a selection keeps: a bound, a best share, duplicates, balance, a sample; and why the rest goes.
+"""Decides which samples a selection keeps, by bounds, duplicates, a best share, balance or at random, and why not.
 
-Decided in this order, each on what the one before it left: `where`, `dedup`, `near_duplicates`, `top`, `per`,
-`sample`. Knows what the rows say; reads no image.
+The steps run in this order, each on the samples that the one before it left: `where`, `dedup`, `near_duplicates`,
+`top`, `per`, `sample`. Knows what the rows say; reads no image.
 """
 
 import math
@@ -22,33 +22,33 @@ _FETCHED = 10_000
 
 
 class Decision(BaseModel):
-    """Which of the kept samples of some runs go on."""
+    """The rules that pick samples out of those that runs have kept."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     where: str | None = Field(None, description="SQL over the rows: clip >= 0.26 and caption_words between 4 and 60")
-    dedup: bool = Field(False, description="of images with the same bytes, the one that is best by `by`, or the first")
+    dedup: bool = Field(False, description="keep one of the images with the same bytes: the best by `by`, or the first")
     near_duplicates: dict[str, float] = Field(
         default_factory=dict,
-        description="of images or captions that are nearly the same, the best by `by`, or the first: what is compared "
+        description="keep one of nearly equal images or captions: the best by `by`, or the first. Says what to compare "
         "and the bound, {hash: 6, embedding: 0.95, caption: 0.7}, or names alone for these bounds",
     )
-    top: float | None = Field(None, ge=0, le=1, description="the best share by `by`, over all runs")
-    by: str | None = Field(None, description="a column or an SQL expression: the higher the better")
-    per: str | None = Field(None, description="a column or an SQL expression whose values are kept in balance")
+    top: float | None = Field(None, ge=0, le=1, description="keep the best share by `by`, over all runs")
+    by: str | None = Field(None, description="a column or an SQL expression; higher is better")
+    per: str | None = Field(None, description="a column or an SQL expression whose values to balance")
     at_most: int | None = Field(None, ge=1, description="samples for each value of `per`: the best by `by`, or any")
-    sample: int | None = Field(None, ge=1, description="so many, at random")
-    seed: int = Field(0, description="of the random choices and of the order")
+    sample: int | None = Field(None, ge=1, description="keep so many, at random")
+    seed: int = Field(0, description="seed of the random choices and of the order")
 
     @field_validator("near_duplicates", mode="before")
     @classmethod
     def _bounds_that_are_known(cls, given: Any) -> Any:
-        """A name, or names, stand for their usual bounds."""
+        """Names without bounds get their default bounds."""
         names = [given] if isinstance(given, str) else given
         if not isinstance(names, Iterable):
             return given
         if unknown := sorted(map(str, set(names) - BOUNDS.keys())):
-            raise ValueError(f"nothing to compare called {', '.join(unknown)}: there are {', '.join(BOUNDS)}")
+            raise ValueError(f"cannot compare {', '.join(unknown)}; choose from {', '.join(BOUNDS)}")
         return names if isinstance(names, Mapping) else {name: BOUNDS[name] for name in names}
 
     @field_validator("near_duplicates")
@@ -75,7 +75,7 @@ class Decision(BaseModel):
         return self
 
     def decide(self, rows: Rows) -> "Decided":
-        """Carry it out. Raises RecipeError for what the rows do not have, and when nothing is left."""
+        """Apply the rules to `rows`. Raises RecipeError for unknown columns, and if no sample is left."""
         for what in ("where", "by", "per"):
             if expression := getattr(self, what):
                 rows.check_columns(expression, what)
@@ -85,20 +85,20 @@ class Decision(BaseModel):
 
 @dataclass(frozen=True)
 class Decided:
-    """What is left, in the order in which it is written, and why the rest went."""
+    """The samples that are left, in the order to write them, and why the rest was dropped."""
 
     rows: Rows
-    #: kept samples of the runs, before anything was decided
+    #: the samples that the runs kept, before the decision
     candidates: int
     kept: int
-    #: reason → how many went for it
+    #: reason → how many samples it dropped
     dropped: dict[str, int]
-    #: score → quantile → value, of the candidates and of what is left; and how many have no such score
+    #: score → quantile → value, of the candidates and of the samples left; and how many samples lack the score
     quantiles: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     without_score: dict[str, int] = field(default_factory=dict)
-    #: score → those of the runs in which no sample has it
+    #: score → the runs in which no sample has it
     unscored_runs: dict[str, list[str]] = field(default_factory=dict)
-    #: of those whose hashes were to be compared, how many have none: flat pictures
+    #: how many samples have no hash to compare, because their pictures are flat
     without_hash: int = 0
 
     def duplicates(self) -> list[tuple[str, str, str, str, str]]:
@@ -110,7 +110,7 @@ class Decided:
         return [(runs[run], key, runs[by], stays, reason) for run, key, by, stays, reason in found]
 
     def in_order(self) -> Iterator[tuple[int, int, str, int, int]]:
-        """Run number, shard, key, start and stop in the tar; shuffled by the seed."""
+        """The samples left, shuffled by the seed: run number, shard, key, start and stop in the tar."""
         found = self.rows.connection.cursor()
         found.execute(f"SELECT run_number, shard, key, tar_start, tar_stop FROM kept ORDER BY {_ANY}")
         while part := found.fetchmany(_FETCHED):
@@ -118,7 +118,7 @@ class Decided:
 
 
 class _Deciding:
-    """A decision on its way: the table `kept` holds what is left so far."""
+    """A decision in progress. The table `kept` holds the samples left so far."""
 
     def __init__(self, decision: Decision, rows: Rows) -> None:
         self._decision, self._rows = decision, rows
@@ -151,7 +151,7 @@ class _Deciding:
         return Decided(self._rows, candidates, self._left, self._dropped, *scores, self._without_hash)
 
     def _begin(self) -> int:
-        """The table `kept` with all that `where` lets through; gives how many there were before."""
+        """Fill the table `kept` with the samples that pass `where`. Returns how many there were before."""
         decision, run = self._decision, self._rows.run
         if "tar_start" not in self._rows.columns:
             raise RecipeError(
@@ -161,7 +161,7 @@ class _Deciding:
         by = f"CAST(({decision.by or 'NULL'}) AS DOUBLE)"
         scores = "".join(f", {quoted(score_column(name))}" for name in self._rows.scores)
         run(
-            # a random place of its own for every sample, the same whatever else is there
+            # each sample gets a random place that does not depend on the other samples
             f"CREATE OR REPLACE TABLE kept AS SELECT run_number, shard, key, tar_start, tar_stop, sha256, "
             f"md5_number_lower('{decision.seed}:' || run_number || ':' || key) AS place, "
             f"CASE WHEN isnan({by}) THEN NULL ELSE {by} END AS value, ({decision.per or 'NULL'}) AS per{scores} "
@@ -213,7 +213,7 @@ class _Deciding:
         return f"{said}{self._worst_clause()}" if most == "where" else said
 
     def _worst_clause(self) -> str:
-        """Of a `where` with several clauses, the one that alone removes the most."""
+        """The clause of `where` that removes the most by itself, as text. Empty if there is only one clause."""
         clauses = self._rows.clauses(self._decision.where or "true")
         if len(clauses) == 1:
             return ""
@@ -228,7 +228,7 @@ class _Deciding:
             column = quoted(score_column(name))
             tables = {"before": f"{TABLE} WHERE {KEPT}", "after": "kept"}
             for when, table in tables.items():
-                # between numbers and infinity lies no quantile
+                # quantiles need finite values
                 (values,) = self._one(
                     f"SELECT quantile_cont({column}, {list(QUANTILES)}) FILTER (WHERE isfinite({column})) FROM {table}"
                 )
@@ -238,7 +238,7 @@ class _Deciding:
         return found
 
     def _without_score(self) -> tuple[dict[str, int], dict[str, list[str]]]:
-        """Score → samples that have no number for it, which pass no bound on it; and the runs that have none at all."""
+        """Score → samples without a number for it, which pass no bound on it, and score → runs without the score."""
         names = self._rows.scores
         counts = "".join(f", count({quoted(score_column(name))})" for name in names)
         by_run = self._rows.run(

@@ -1,6 +1,6 @@
-"""Near-duplicates among the rows that are left: found by what filters kept beside the shards, and by the captions.
+"""Finds near-duplicates among the rows left, from the arrays that filters wrote beside the shards, and from captions.
 
-Knows rows and files of arrays. How near ones are found is in `mmsynth.near_duplicates`.
+Knows rows and files of arrays. The search itself is in `mmsynth.near_duplicates`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,9 +35,10 @@ def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> tuple[pa.Table, 
     """Of `kept`: each row that goes, and the one that stays for it: their `key`, `stays` and places; and
     how many rows have no hash to compare (flat pictures), where hashes are compared.
 
-    `bounds` says what is compared (all pairs that any of them finds are joined) and how near is near. The row with the
-    best `value` stays, of equals the one whose key comes first. Raises RecipeError where a run has no such files,
-    PluginError where the extra `duplicates` is not installed.
+    The table has `run_number` and `key` of each dropped row, and `stays_run` and `stays` of the row that stays for it.
+    `bounds` says what to compare and how near is near; the pairs of all comparisons are joined. The row with the best
+    `value` stays, on a tie the one whose key sorts first. Raises RecipeError if a run lacks the array files, and
+    PluginError if the extra `duplicates` is not installed.
     """
     groups.check_grouping()
     for what in bounds:
@@ -57,7 +58,7 @@ def near_duplicates(rows: Rows, bounds: Mapping[str, float]) -> tuple[pa.Table, 
 
 
 class _Left:
-    """The rows of `kept` in the order of their runs and shards."""
+    """The rows of `kept`, ordered by run and shard."""
 
     def __init__(self, rows: Rows, *, with_captions: bool) -> None:
         self._rows, self._files = rows, rows.files
@@ -74,7 +75,7 @@ class _Left:
         self.values = np.ma.filled(found["value"].astype(np.float64), np.nan)
         captions_found = found["caption"].tolist() if with_captions else []
         self._captions = [text or "" for text in captions_found]
-        #: flat pictures, which no hash can tell apart
+        #: number of flat pictures, which no hash can tell apart
         self.without_hash = 0
 
     def pairs(self, what: str, bound: float) -> Iterator[Pairs]:
@@ -85,7 +86,7 @@ class _Left:
         return embeddings.iter_pairs(self._arrays(what), bound)
 
     def _by_hash(self, distance: int) -> Iterator[Pairs]:
-        """Of those that have a hash."""
+        """Pairs among the rows that have a hash."""
         found = self._arrays("hash").astype(np.uint64)
         those = np.flatnonzero(found != hashes.NO_HASH)
         self.without_hash = len(found) - len(those)

@@ -1,8 +1,8 @@
-"""The rows of one or more runs as a DuckDB table called `samples`: what `select` decides from and `query` asks.
+"""The rows of one or more runs as a DuckDB table called `samples`, for `select` and `query`.
 
-Columns are those of the parquet files, and: `run` (its folder), `shard` (its number), `caption_words`, `caption_chars`,
-and each score under its own name too (`clip` for `score_clip`), unless another column has that name. A score that is no
-number counts as none. Knows SQL and parquet; does not know what is decided.
+It has the columns of the parquet files, and `run` (the folder), `shard` (the number), `caption_words` and
+`caption_chars`. Each score also gets a column of its own name (`clip` for `score_clip`), unless another column has that
+name. NaN scores become NULL. Knows SQL and parquet; does not know what is decided.
 """
 
 import difflib
@@ -41,18 +41,18 @@ _UNKNOWN_TABLE = re.compile(r'[Rr]eferenced table "([^"]+)" not found|Table with
 
 
 class Rows:
-    """A connection to the rows of `runs`. Raises SourceError for a folder that holds no run, or nothing yet."""
+    """A connection to the rows of `runs`. Raises SourceError for a folder without a run or without finished shards."""
 
     def __init__(self, runs: Sequence[str | Path]) -> None:
         import duckdb
 
-        #: their files, in the order of `run_number`
+        #: the storage of each run, in the order of `run_number`
         self.files = [storage_at(run) for run in runs]
-        #: as messages and the column `run` name them
+        #: the names of the runs in messages and in the column `run`
         self.runs = [files.shown for files in self.files]
         self.connection = duckdb.connect()
         self.connection.execute("SET preserve_insertion_order = false")
-        # what is larger goes to disk, in a folder that goes with this object
+        # larger results spill to disk, in a folder that is removed with this object
         self._spill = tempfile.TemporaryDirectory(prefix="mmsynth-select-")
         self.connection.execute(f"SET memory_limit = '{_MEMORY}'")
         self.connection.execute(f"SET temp_directory = {_text(self._spill.name)}")
@@ -62,10 +62,10 @@ class Rows:
         parts = [self._part(number, RunFolder(run)) for number, run in enumerate(runs)]
         self.connection.execute(f"CREATE VIEW stored AS {' UNION ALL BY NAME '.join(parts)}")
         stored = self.connection.execute("DESCRIBE stored").fetchall()
-        #: scores, without their prefix
+        #: the scores' names, without their prefix
         self.scores = [score for name, *_ in stored if (score := score_in(name)) is not None]
         self.connection.execute(self._view({name for name, *_ in stored}))
-        #: every column, in order, that a query may name
+        #: every column that a query may name, in order
         self.columns = [name for name, *_ in self.connection.execute(f"DESCRIBE {TABLE}").fetchall()]
         self._lock()
 
@@ -85,12 +85,12 @@ class Rows:
             f"SELECT *, {number} AS run_number, {_text(run.shown)} AS run, "
             r"CAST(regexp_extract(filename, '(\d+)\.parquet$', 1) AS INTEGER) AS shard "
             f"FROM read_parquet([{', '.join(_text(str(folder / name)) for name in names)}], filename = true, "
-            # or a folder called score_clip=9 would say so of every row
+            # otherwise a folder called score_clip=9 would add that column to every row
             "union_by_name = true, hive_partitioning = false)"
         )
 
     def _place(self, number: int, folder: Path) -> Path:
-        """Where DuckDB finds the run: behind a link, if it would take the folder's name for a pattern."""
+        """A path at which DuckDB finds the run: a link if it would take the folder's name for a pattern."""
         if not set(str(folder)) & set("*?["):
             return folder
         link = Path(self._spill.name) / f"run-{number}"
@@ -98,7 +98,7 @@ class Rows:
         return link
 
     def _view(self, stored: set[str]) -> str:
-        # SQL knows no case: a score called Width would be the picture's width
+        # SQL ignores case: a score called Width would hide the picture's width
         taken = {name.lower() for name in (*stored, *_DERIVED)}
         numbers = "".join(
             f"CASE WHEN isnan({column}) THEN NULL ELSE {column} END AS {alias}, "
@@ -116,7 +116,7 @@ class Rows:
         )
 
     def _lock(self) -> None:
-        """From here on a query reads the runs and nothing else: no other file, no network, no setting."""
+        """Let later queries read the runs and nothing else: no other file, no network, no setting."""
         folders = ", ".join(_text(str(folder)) for folder in self._folders)
         self.connection.execute(f"SET allowed_directories = [{folders}]")
         self.connection.execute("SET enable_external_access = false")
@@ -145,13 +145,13 @@ class Rows:
     # -- asking ------------------------------------------------------------------------------------------------------
 
     def query(self, sql: str) -> "duckdb.DuckDBPyConnection":
-        """The answer to one SELECT over `samples`. Raises RecipeError for anything else, and for unknown columns."""
+        """Run one SELECT over `samples`. Raises RecipeError for anything else, and for unknown columns."""
         import duckdb
 
         try:
             statements = self.connection.extract_statements(sql)
         except duckdb.Error as error:
-            raise RecipeError(f"this is no SQL: {_first_line(error)}") from error
+            raise RecipeError(f"this is not SQL: {_first_line(error)}") from error
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT or not _SELECT.match(sql):
             raise RecipeError(f"a query is one SELECT over the table {TABLE}, such as: SELECT reason, count(*) …")
         return self.run(sql)
@@ -168,7 +168,7 @@ class Rows:
             raise RecipeError(f"the query cannot be run: {_first_line(error)}") from error
 
     def check_columns(self, expression: str, what: str) -> None:
-        """Raise RecipeError where `expression` (of `what`: where, by, per) is no expression over the columns."""
+        """Raise RecipeError if `expression` (of `what`: where, by, per) is not an expression over the columns."""
         import duckdb
 
         # with and without the brackets, or "true) or (true" would pass
@@ -176,7 +176,7 @@ class Rows:
             try:
                 statements = self.connection.extract_statements(written)
             except duckdb.Error as error:
-                raise RecipeError(f"{what}: '{expression}' is no SQL expression: {_first_line(error)}") from error
+                raise RecipeError(f"{what}: '{expression}' is not an SQL expression: {_first_line(error)}") from error
             if len(statements) != 1:
                 raise RecipeError(f"{what}: '{expression}' must be one expression")
         self.run(f"SELECT ({expression}) FROM {TABLE} LIMIT 0")
@@ -215,7 +215,7 @@ class Rows:
 
 
 def how_to_score(run: str, score: str) -> str:
-    """A sentence with the command that gives a run's samples this score; nothing where no filter could."""
+    """A sentence with the command that gives a run's samples this score. Empty if no filter gives it."""
     command = f"mmsynth filter {run} OUT --filter"
     if maker := _filter_that_scores(score):
         return f"The filter '{maker}' gives this score: {command} {maker}"
@@ -237,18 +237,18 @@ def how_to_give_array(run: str, array: str) -> str:
 
 
 def _filter_that_scores(score: str) -> str | None:
-    """The installed filter that gives a score of this name, as far as its defaults tell."""
+    """The installed filter that, with its defaults, gives a score of this name."""
     for name in registry.entry_points("filter"):
         try:
             if score in registry.load("filter", name)().score_names():
                 return name
-        except (PluginError, ValueError):  # not installed, or it has a parameter without a default
+        except (PluginError, ValueError):  # an extra is missing, or a parameter has no default
             continue
     return None
 
 
 def _filters_with_a_name() -> list[str]:
-    """The installed filters whose score has the name that the user gives it."""
+    """The installed filters that let the user name their score."""
     found = []
     for name in registry.entry_points("filter"):
         with suppress(PluginError):
@@ -270,7 +270,7 @@ def _revision(model: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A column's name as SQL reads it, whatever is in it."""
+    """A column's name, quoted for SQL."""
     return '"' + name.replace('"', '""') + '"'
 
 

@@ -1,7 +1,7 @@
 """The source `select`: the samples of other runs that a decision keeps, shuffled and in even slices.
 
-Knows where the rows say that a sample lies. Image bytes and other members come as they are; what is decided is
-`decision`'s business.
+Reads each sample from the place that its row gives. Image bytes and other members stay unchanged. The rules are in
+`decision`.
 """
 
 import csv
@@ -42,12 +42,12 @@ _DECIDING = set(Decision.model_fields)
 
 
 class Selection(Source, Decision):
-    """Samples of finished or unfinished runs, decided from their parquet files: no image is read for the decision.
+    """Select samples of finished or unfinished runs. The decision reads their parquet files only, no images.
 
-    `runs` are output folders of mmsynth. `caption_mix` says for which share of the samples the caption that training
-    reads is the synthetic one, the original or the prompt, by each sample's own seed; where a sample has none of
-    that origin it keeps the one it has, which the report and selection.json count as `no_original_caption`. Every
-    sample's record says what it was selected by.
+    `runs` are output folders of mmsynth. `caption_mix` gives the shares of samples for which training reads the
+    synthetic caption, the original one or the prompt; each sample's own seed decides. A sample without a caption of
+    that origin keeps the one it has, and the report and selection.json count it, as `no_original_caption` for example.
+    Every sample's record says how it was selected.
     """
 
     runs: tuple[str, ...] = Field(min_length=1)
@@ -83,7 +83,7 @@ class Selection(Source, Decision):
         self.decided()
 
     def decided(self) -> Decided:
-        """What is kept and why the rest goes; decided once for as long as the runs stay as they are."""
+        """What is kept and why the rest is dropped. Decided once, and again only if the runs change."""
         return _decided(self.runs, self.model_dump_json(include=_DECIDING), _states(self.runs))
 
     def count(self) -> int | None:
@@ -99,7 +99,7 @@ class Selection(Source, Decision):
         return all_made_by(self.decided().rows.made_by)
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
-        """Even ones: none has two samples more than another."""
+        """Cut into even slices, whose sizes differ by one sample at most."""
         kept = self.decided().kept
         number = math.ceil(kept / samples_per_slice)
         rows, keys = self.decided().in_order(), UniqueKeys()
@@ -127,7 +127,7 @@ class Selection(Source, Decision):
             yield InputFile(f"{self.runs[run]}/{tar_name(shard)}", 0, "", digest=digests[run].get(shard, ""))
 
     def _mixed(self, sample: Sample) -> Sample:
-        """With the caption that is its turn, and the decision in its record."""
+        """The sample with the caption that `caption_mix` picks for it, and the decision in its record."""
         selected = self.model_dump(mode="json", exclude_defaults=True, include=_DECIDING)
         source = {**sample.record["source"], "kind": "select"}
         if self.caption_mix is not None:
@@ -147,7 +147,7 @@ class Selection(Source, Decision):
     def _turn(self, key: str) -> str:
         assert self.caption_mix is not None
         draw = rng_for(self.seed, "caption_mix", key).random()
-        # in an order of their own, so that the same shares written in another order are the same mix
+        # in a fixed order, so that the order in which the recipe lists the shares does not matter
         shares = [(origin, self.caption_mix[origin]) for origin in ORIGINS if self.caption_mix.get(origin)]
         for origin, share in shares:
             draw -= share
@@ -156,7 +156,7 @@ class Selection(Source, Decision):
         return shares[-1][0]
 
     def describe_in(self, folder: Path) -> None:
-        """selection.json, and duplicates.csv where any went: each with the one that stays for it."""
+        """Write selection.json, and for deduplication duplicates.csv: each dropped sample and the one that stays."""
         decided = self.decided()
         if self.dedup or self.near_duplicates:
             text = io.StringIO()
@@ -179,7 +179,7 @@ class Selection(Source, Decision):
         write_json(folder / "selection.json", about)
 
     def _kept_captions(self, folder: Path) -> dict[str, int]:
-        """Why → how many samples kept the caption that they had, for want of one of the origin whose turn it was."""
+        """Code → how many samples kept their caption, because they had none of the origin that the mix picked."""
         counts: Counter[str] = Counter()
         for stats in RunFolder(folder).committed.values():
             for codes, number in stats.repaired.items():
@@ -210,7 +210,7 @@ def _digests(runs: tuple[str, ...], _states: tuple[Hashable, ...]) -> tuple[dict
 
 
 def _states(runs: tuple[str, ...]) -> tuple[Hashable, ...]:
-    """They differ once another shard is there, or one that was there has been written again."""
+    """Values that change when a run gains a shard or rewrites one."""
     try:
         return tuple(storage_at(run).state(STATS_ENDING) for run in runs)
     except OSError as error:
@@ -218,7 +218,7 @@ def _states(runs: tuple[str, ...]) -> tuple[Hashable, ...]:
 
 
 def _arrays_of(runs: tuple[Storage, ...], run: int, shard: int, start: int, key: str) -> dict[str, npt.NDArray[Any]]:
-    """What filters kept beside the shard of the sample that starts there in the tar."""
+    """The arrays beside a shard for the sample that starts at `start` in its tar."""
     return {name: one for name, one in mapped(runs[run], shard).at(start, key).items() if name in _alike(runs)}
 
 
@@ -228,7 +228,7 @@ def _alike(runs: tuple[Storage, ...]) -> tuple[str, ...]:
 
 
 def _scores_with(chosen: dict[str, Any], entries: Sequence[dict[str, Any]], scores: dict[str, Any]) -> dict[str, Any]:
-    """The sample's scores once `chosen` is its caption: of those that each caption has for itself, the chosen one's."""
+    """The sample's scores with `chosen` as its caption. Of scores that belong to captions, take the chosen one's."""
     own: dict[str, Any] = chosen.get("scores", {})
     each = {name for entry in entries for name in entry.get("scores", {})}
     return {name: value for name, value in scores.items() if name not in each} | own

@@ -1,1 +1,1 @@
-"""Shards: the output folder, as img2dataset lays it out, so that everything that reads its shards reads ours."""
+"""Shards: the output folder, in img2dataset's layout, so that every tool that reads its shards reads ours."""

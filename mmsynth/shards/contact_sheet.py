@@ -1,6 +1,6 @@
-"""Contact sheets: a picture of many samples at once, images in a grid with their captions beneath.
+"""Contact sheets: one picture of many samples, as a grid of images with captions beneath.
 
-For people to look at. Knows how to lay out what it is given; does not know which samples are worth showing.
+For people to look at. Lays out the samples it is given; does not know which are worth showing.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ _MARGIN_PX, _GAP_PX = 16, 6
 _PAPER, _CELL, _FRAME = (248, 248, 246), (236, 236, 232), (222, 222, 216)
 _INK, _FAINT = (40, 40, 44), (128, 128, 132)
 _FONT_PX, _LINE_PX, _CAPTION_LINES = 12, 15, 3
-#: longer captions are cut before they are measured
+#: longer captions are cut to this many characters before they are measured
 _MEASURED_CHARACTERS = 400
 
 
@@ -31,7 +31,7 @@ def write_contact_sheet(
     """Write a PNG that shows the first `max_samples` samples, `columns` to a row, in cells of `cell_px`.
 
     Each image is above its caption and, if it has any, its scores. An image that is missing or cannot be decoded gives
-    an empty frame that says so. Raises ValueError for numbers that make no grid.
+    an empty frame that says so. Raises ValueError for numbers below 1.
     """
     import PIL.Image
     import PIL.ImageDraw
@@ -75,7 +75,7 @@ def _draw_image(
 
 
 def _fitted(picture: "PIL.Image.Image", cell_px: int) -> "PIL.Image.Image":
-    """The picture in a cell: small ones in whole multiples, so that their pixels stay sharp; large ones shrunk."""
+    """Fit a picture into a cell. Large ones shrink; small ones grow by a whole factor, so pixels stay sharp."""
     from PIL.Image import Resampling
 
     longest = max(picture.size)
@@ -87,7 +87,7 @@ def _fitted(picture: "PIL.Image.Image", cell_px: int) -> "PIL.Image.Image":
 
 
 def _text(sample: Sample, width: int) -> list[tuple[str, tuple[int, int, int]]]:
-    """The lines beneath an image with their colours: the caption's, and one of scores."""
+    """The lines beneath an image, with their colours: the caption, then one line of scores."""
     lines = [(line, _INK) for line in _wrapped(sample.caption or "", width)]
     scores = _scores(sample)
     return [*lines, (_elided(scores, width), _FAINT)] if scores else lines
@@ -99,7 +99,7 @@ def _scores(sample: Sample) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """At most _CAPTION_LINES lines that fit into `width` pixels; an ellipsis ends what does not."""
+    """At most _CAPTION_LINES lines that fit into `width` pixels. An ellipsis marks text that was cut off."""
     words = text[:_MEASURED_CHARACTERS].split()
     lines: list[str] = []
     while words and len(lines) < _CAPTION_LINES:
@@ -123,7 +123,7 @@ def _elided(line: str, width: int) -> str:
 
 
 def _longest_start(line: str, width: float) -> str:
-    """As many characters as fit, at least one, so that whoever cuts lines from a word comes to its end."""
+    """As many characters as fit, and at least one, so that cutting a word into lines always ends."""
     end = len(line)
     while end > 1 and not _fits(line[:end], width):
         end -= 1
@@ -140,7 +140,7 @@ def _length(line: str) -> float:
 
 @cache
 def _font() -> "PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont":
-    """The font that comes with PIL. Scripts that it does not have are drawn as boxes."""
+    """The font that comes with PIL. It draws unsupported scripts as boxes."""
     import PIL.ImageFont
 
     return PIL.ImageFont.load_default(size=_FONT_PX)

@@ -1,4 +1,4 @@
-"""The output folder as a whole: whose run it is, what is committed, and the indexes that readers look for."""
+"""The output folder as a whole: the run it belongs to, its committed shards, and the indexes that readers look for."""
 
 import json
 import sys
@@ -20,11 +20,11 @@ _PACKAGES = ("mmsynth", "numpy", "pillow", "webdataset", "torch", "transformers"
 
 
 class RunFolder:
-    """An output folder, here or at a URL. `committed` maps the index of each finished block to its stats."""
+    """An output folder, local or at a URL. `committed` maps the index of each finished block to its stats."""
 
     def __init__(self, path: str | Path) -> None:
         self.storage = storage_at(path)
-        #: shards whose stats are not as they were written: they count as not there
+        #: shards whose stats have changed since they were written; they count as missing
         self.damaged: list[int] = []
         try:
             self._names = set(self.storage.names())
@@ -34,16 +34,16 @@ class RunFolder:
 
     @property
     def path(self) -> Path:
-        """The local folder. Raises OutputError where the run lies at a URL."""
+        """The local folder. Raises OutputError if the run is at a URL."""
         return local_path(self.storage)
 
     @property
     def shown(self) -> str:
-        """The folder as messages name it."""
+        """The folder's name in messages."""
         return self.storage.shown
 
     def description(self) -> dict[str, Any]:
-        """What run.json says. Raises OutputError if there is none."""
+        """The content of run.json. Raises OutputError if there is none."""
         try:
             data = json.loads(text_of(self.storage, RUN))
         except FileNotFoundError as error:
@@ -56,13 +56,13 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """The indexes are written last of all."""
+        """Whether the run is finished. The indexes are written last, so their presence proves it."""
         return INDEX in self._names
 
     def start(self, recipe: Recipe, device: str, share: tuple[int, int] | None = None) -> None:
-        """Make the folder this recipe's own, or go on in it. Raises OutputError if it is another's.
+        """Claim the folder for this recipe, or resume in it. Raises OutputError if it holds another recipe's run.
 
-        `share` (number, of how many) says which shards are this process's, where others write to the folder too.
+        `share` (number, of how many) says which shards this process writes if other processes write to the folder too.
         """
         if RUN in self._names:
             self._refuse_another(recipe)
@@ -91,7 +91,7 @@ class RunFolder:
                 self._names.discard(name)
 
     def is_committed(self, block: Block) -> bool:
-        """Whether this very block is there, or the whole of it where only a part is asked for (a smaller limit)."""
+        """Whether exactly this block is committed, or more of it than a smaller limit asks for."""
         content, _, asked = block.identity.partition("/")
         stats = self.committed.get(block.index)
         there, _, done = stats.block.partition("/") if stats else ("", "", "")
@@ -108,7 +108,7 @@ class RunFolder:
             self._write_json(name, data)
 
     def indexes(self) -> dict[str, Any]:
-        """Name → content of the files that list the shards, for open_clip and webdataset; the last one ends a run."""
+        """Name → content of the shard lists for open_clip and webdataset. Writing the last one ends a run."""
         shards = [(tar_name(i), stats) for i, stats in sorted(self.committed.items()) if stats.kept]
         shardlist = [{"url": name, "nsamples": stats.kept, "filesize": stats.tar_bytes} for name, stats in shards]
         return {
@@ -117,7 +117,7 @@ class RunFolder:
         }
 
     def add(self, index: int, stats: ShardStats) -> None:
-        """A block has been committed."""
+        """Note that a block has been committed."""
         self.committed[index] = stats
 
     def _read_stats(self) -> dict[int, ShardStats]:

@@ -1,4 +1,4 @@
-"""The lock on an output folder: one run at a time, and a message that says whose.
+"""The lock on an output folder: one run at a time, and an error that names the run that holds it.
 
 A local folder is locked by the system, and the lock goes with the process, however it ends. Its worker processes hold a
 lock of their own: no run begins while one still lives. Elsewhere the lock is a file that its holder renews; one that
@@ -39,11 +39,11 @@ _WORKERS_END_WITHIN_S = 20.0
 
 @contextmanager
 def locked(storage: Storage, rank: int | None = None) -> Iterator[None]:
-    """Hold the folder; a rank of a launched run holds it together with the other ranks. Raises OutputError.
+    """Hold the folder. The ranks of a launched run hold it together. Raises OutputError if another run holds it.
 
-    The last to leave removes the locks of ranks that died.
+    The last rank to leave removes the locks of ranks that died.
     """
-    # a rank's lock keeps out the same rank of another launch; the shared one keeps out runs that are not launched
+    # a rank's own lock keeps out the same rank of another launch; the shared lock keeps out runs without ranks
     names = [(NAME, rank is not None)] + ([(f"{_OF_RANKS}{rank}", False)] if rank is not None else [])
     if isinstance(storage, LocalStorage):
         with _local(storage, names):
@@ -76,7 +76,7 @@ def _local(storage: LocalStorage, names: list[tuple[str, bool]]) -> Iterator[Non
 
 
 def _clear(storage: LocalStorage) -> None:
-    """Remove what dead ranks left. Whoever comes is kept out meanwhile."""
+    """Remove the files of dead ranks. The caller holds the lock, so no new run can start meanwhile."""
     storage.clear()
     for path in storage.path.glob(f"{_OF_RANKS}*"):
         path.unlink(missing_ok=True)
@@ -151,7 +151,7 @@ def _lock(path: Path, is_shared: bool) -> IO[str]:
 def _take(file: IO[str], is_shared: bool) -> bool:
     try:
         import fcntl
-    except ImportError:  # not on Windows; two runs in one folder are then the user's own care
+    except ImportError:  # Windows has none, so users must not start two runs in one folder
         return True
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -243,6 +243,6 @@ def _read(storage: Storage, name: str) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(storage.read_all([name])[name])
     except (FileNotFoundError, ValueError, KeyError):
         return None
-    except OSError as error:  # it may be there
+    except OSError as error:  # the lock may exist
         raise OutputError(str(error)) from error
     return found

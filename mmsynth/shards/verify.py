@@ -1,6 +1,6 @@
-"""Is a run still what was written? Its files against the digests in the stats, its tars against its parquet files.
+"""Verifies a run: compares its files with the digests in the stats, and its tars with its parquet files.
 
-Knows the format of the output folder. Making a shard again is the engine's business.
+Knows the format of the output folder. The engine repairs shards.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from mmsynth.shards.folder import RunFolder
 from mmsynth.sources.members import Group, grouped, sample_of
 
 _CHANGED = "has changed since it was written"
-#: the number of what belongs to no shard
+#: stands for the shard of files that belong to no shard
 _NO_SHARD = -1
 _COLUMNS = ["key", "status", "caption", "sha256", "tar_start", "tar_stop"]
 
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something wrong with a shard."""
+    """A damaged file of a shard."""
 
     shard: int
     file: str
@@ -40,7 +40,7 @@ class Damage:
 
 
 def damages(folder: RunFolder) -> Iterator[Damage]:
-    """What is wrong, shard by shard, at most one a file; a run that has more shards to write is not damaged by that."""
+    """The damage, shard by shard, at most one per file. Shards that the run has yet to write are not damage."""
     listed, wrong_indexes = _indexes(folder)
     ours = folder.fingerprint()
     for index in sorted({*folder.committed, *folder.damaged, *listed}):
@@ -59,7 +59,7 @@ def damages(folder: RunFolder) -> Iterator[Damage]:
 
 
 def _indexes(folder: RunFolder) -> tuple[list[int], list[str]]:
-    """Numbers of the shards that a finished run should have, and index files that do not say what the stats say."""
+    """The numbers of the shards that a finished run should have, and the index files that contradict the stats."""
     if not folder.is_finished:
         return [], []
     there = {name: _json_in(folder, name) for name in folder.indexes()}
@@ -70,7 +70,7 @@ def _indexes(folder: RunFolder) -> tuple[list[int], list[str]]:
     # shards are numbered without gaps; shards that kept nothing are not in the index
     listed = [*range(max([*listed, *folder.committed], default=-1) + 1)]
     if folder.damaged or not set(listed) <= set(folder.committed):
-        return listed, []  # where a shard's stats are lost or damaged, that is the damage
+        return listed, []  # indexes cannot match lost or damaged stats, so report only the stats
     return listed, [name for name, expected in folder.indexes().items() if there[name] != expected]
 
 
@@ -96,8 +96,7 @@ def _wrong_bytes(storage: Storage, index: int, stats: ShardStats) -> Iterator[Da
 
 
 def _wrong_rows(storage: Storage, index: int, stats: ShardStats) -> Iterator[Damage]:
-    """The first row whose members are not where it says, or whose image or caption is another; or rows too many, too
-    few."""
+    """The first row whose members, image or caption do not match the tar, or a wrong number of rows."""
     table, shard = table_name(index), tar_name(index)
     try:
         with storage.open(table) as file:

@@ -1,11 +1,11 @@
-"""The writer: items in, and for each block one tar, one parquet and one stats file, which commits the shard.
+"""The writer: takes items, and writes one tar, one parquet and one stats file per block. The stats commit the shard.
 
-00000.tar           the kept samples: key.jpg, further pictures as key.before.jpg, key.txt, key.json, and whatever else
-                    they came with
-00000.parquet       one row for every input, or candidate made of one: key, parent (that input's key), status, reason,
-                    caption, width, height, source, scores, the sha256 of the main picture's bytes, and where a kept
-                    sample's members start and stop in the tar
-00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i is that of the i-th kept sample, zeros where it
+00000.tar           the kept samples: key.jpg, further pictures as key.before.jpg, key.txt, key.json, and any other
+                    members they came with
+00000.parquet       one row for every input, or for every candidate made of it: key, parent (the input's key), status,
+                    reason, caption, width, height, source, scores, the sha256 of the main picture's bytes, and where a
+                    kept sample's members start and stop in the tar
+00000_<name>.npy    arrays that stages gave (embeddings, hashes): row i belongs to the i-th kept sample, zeros if it
                     has none
 00000_stats.json    counts, and the sha256 of the files above; written last
 """
@@ -60,7 +60,7 @@ def _finite(value: Any) -> Any:
 
 
 class ShardWriter:
-    """Writes one block. Use `add` for each item, then `commit`; `abandon` leaves nothing behind.
+    """Writes one block. Call `add` for each item, then `commit`. Or call `abandon`, which leaves nothing behind.
 
     `scores` and `arrays` are those that source and stages declare. `run` is the fingerprint of the run: nothing gets
     its name in a folder that has become another's. Empty: nobody asks.
@@ -81,7 +81,7 @@ class ShardWriter:
         self._rows: list[dict[str, Any]] = []
         #: name → row → array
         self._arrays: dict[str, dict[int, npt.NDArray[np.generic]]] = {}
-        #: status → reason, or for kept ones what was repaired on the way in → rows
+        #: status → reason (for kept samples, the repairs made on reading) → rows
         self._counts: dict[Status, Counter[str]] = {"kept": Counter(), "dropped": Counter(), "failed": Counter()}
         self.inputs = InputCounts()
         self._keys: set[str] = set()
@@ -133,7 +133,7 @@ class ShardWriter:
         return stats
 
     def abandon(self) -> None:
-        """Remove what has been written of this block."""
+        """Remove everything written of this block."""
         if self._tar is not None:
             reason = InterruptedError("the block is abandoned")
             self._open.__exit__(type(reason), reason, None)
@@ -146,7 +146,7 @@ class ShardWriter:
             check_still_of(self._storage, self._run)
 
     def _write_members(self, key: str, members: dict[str, bytes]) -> tuple[int, int]:
-        """Append them to the tar; gives where they start and stop in it."""
+        """Append members to the tar. Returns where they start and stop in it."""
         if self._tar is None:
             self._tar = self._open.enter_context(self._writing(tar_name(self._block.index)))
         start = self._tar_bytes
@@ -158,7 +158,7 @@ class ShardWriter:
         return start, self._tar_bytes
 
     def _close_tar(self) -> int:
-        """The tar's size; a block that kept nothing has no tar, since some readers stop at an empty one."""
+        """Finish the tar and return its size. An empty block gets no tar, because some readers stop at an empty one."""
         if self._tar is None:
             self._storage.remove(tar_name(self._block.index))
             return 0
@@ -169,7 +169,7 @@ class ShardWriter:
         return size
 
     def _note_arrays(self, item: Item) -> None:
-        """To be called before the item is counted: its row is the number of those kept before it."""
+        """Note the item's arrays. Call this before counting the item: its row is the number of samples kept so far."""
         assert item.sample is not None
         for name, values in item.sample.arrays.items():
             self._arrays.setdefault(name, {})[self._counts["kept"].total()] = values
@@ -226,7 +226,7 @@ def _synthetic(sample: Sample, made: frozenset[str]) -> dict[str, Any]:
 
 
 def _caption_origin(sample: Sample) -> bool:
-    """Whether the caption that training reads was written by a stage."""
+    """Whether a stage wrote the caption that training reads."""
     entries = [entry for entry in sample.record.get("captions", ()) if entry.get("text") == sample.caption]
     return bool(entries) and entries[-1].get("origin") == "synthetic"
 
@@ -252,9 +252,9 @@ def _row(item: Item, scores: Sequence[str]) -> dict[str, Any]:
         return row
     row["caption"] = _clean(sample.caption) if sample.caption is not None else None
     if sample.image is not None:
-        with suppress(ImageError):  # what was dropped or failed may have no readable header
+        with suppress(ImageError):  # a dropped or failed sample's image may have no readable header
             row |= {"width": sample.image.width, "height": sample.image.height}
-            if not sample.image.is_drawn:  # what was dropped before it was encoded has no bytes
+            if not sample.image.is_drawn:  # an image dropped before encoding has no bytes
                 row["sha256"] = hashlib.sha256(sample.image.data).hexdigest()
     given = sample.record.get("scores", {})
     return row | {score_column(name): _number(given.get(name)) for name in scores if isinstance(given, dict)}

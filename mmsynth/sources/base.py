@@ -1,7 +1,7 @@
-"""Source: gives samples in blocks, each block the input of one output shard.
+"""Source: gives samples in blocks. Each block is the input of one output shard.
 
-A source is a frozen pydantic model, like a stage. It cuts itself into slices without reading images, and reads any
-slice on its own, in any process: a slice is all that `read` needs to know.
+A source is a frozen pydantic model, like a stage. It cuts itself into slices without reading images. It can read any
+slice on its own, in any process, because a slice holds all that `read` needs.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One block's worth of a source: `payload` is JSON values that the source's own `read` understands."""
+    """One block's worth of a source. `payload` holds JSON values that the source's own `read` understands."""
 
     payload: Any
-    #: samples in it; None where only reading can tell (a remote tar)
+    #: number of samples, or None if only reading can tell (a remote tar)
     size: int | None
 
 
@@ -52,18 +52,18 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), validate_default=True)
 
     def check(self) -> None:
-        """Raise SourceError before any work is done if the input is not there."""
+        """Raise SourceError, before any work is done, if the input does not exist."""
 
     def count(self) -> int | None:
-        """How many samples there are, if that is cheap to say: for the progress bar."""
+        """The number of samples for the progress bar, or None if it is expensive to find out."""
         return None
 
     def score_names(self) -> tuple[str, ...]:
-        """Scores that the samples bring with them: the parquet columns `score_<name>`, beside those of the stages."""
+        """Scores that the samples already have. They become parquet columns `score_<name>`, like those of stages."""
         return ()
 
     def array_names(self) -> tuple[str, ...]:
-        """Arrays that the samples bring with them: the files `00000_<name>.npy`, beside those of the stages."""
+        """Arrays that the samples already have. They go into files `00000_<name>.npy`, like those of stages."""
         return ()
 
     def made_by(self) -> Mapping[str, tuple[str, ...]]:
@@ -80,7 +80,7 @@ class Source(BaseModel):
             write_json(folder / NOT_READ, dict(others))
 
     def slices(self, samples_per_slice: int) -> Iterator[Slice]:
-        """Cut into slices, lazily and always in the same way. Reads no images."""
+        """Cut the source into slices, lazily and always in the same way. Reads no images."""
         raise NotImplementedError(f"{type(self).__name__} must define slices()")
 
     def read(self, payload: Any) -> Iterator[Sample | Unreadable]:
@@ -99,7 +99,7 @@ class Source(BaseModel):
         return ()
 
     def keys(self, one: Slice) -> Iterator[str]:
-        """The keys of what `read` gives for a slice, in order. Write it where that is cheaper than reading."""
+        """The keys that `read` gives for a slice, in order. Override it if keys are cheaper to get than samples."""
         return (read.key for read in self.read(one.payload))
 
 

@@ -1,8 +1,8 @@
 """Text and JSON that came with an image: read from bytes, cleaned, put into the sample.
 
 Knows what may be wrong with text. Does not know where it lies: a sidecar file, a tar member, a table's cell.
-What had to be repaired is told by short codes, appended to the caller's list: `nul_removed`, `caption_not_utf8`,
-`sidecar_unreadable`, `duplicate_key`, `key_cleaned`.
+Each repair appends a short code to the caller's list: `nul_removed`, `caption_not_utf8`, `sidecar_unreadable`,
+`duplicate_key`, `key_cleaned`.
 """
 
 import codecs
@@ -20,7 +20,7 @@ _CAPTION_FIELDS = ("caption", "text", "alt")
 
 
 def caption_of(raw: object, repaired: list[str]) -> str | None:
-    """`raw` (bytes, or text already decoded) as a caption: stripped; None where nothing is left or it is no text."""
+    """`raw` (bytes, or decoded text) as a stripped caption. None if nothing is left or `raw` is not text."""
     if isinstance(raw, bytes):
         raw = decoded(raw, repaired)
     if not isinstance(raw, str):
@@ -41,7 +41,7 @@ def captions_of(raw: object, repaired: list[str]) -> list[str]:
 
 
 def decoded(data: bytes, repaired: list[str]) -> str:
-    """UTF-8 text, or UTF-16 with a byte order mark; what is neither comes through with replacement characters."""
+    """Decode UTF-8, or UTF-16 with a byte order mark. Invalid bytes become replacement characters."""
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         return data.decode(encoding)
@@ -56,10 +56,10 @@ def printable(text: str) -> str:
 
 
 def load_json(data: bytes | str) -> Any:
-    """The JSON value in `data`. Raises ValueError for anything that is none."""
+    """The JSON value in `data`. Raises ValueError for invalid JSON."""
     text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
     try:
-        # NaN and Infinity are no JSON, though many programs write them; readers of our records would stop at them
+        # many programs write NaN and Infinity, but they are not JSON, and readers of our records would reject them
         value = json.loads(text, parse_constant=lambda _name: None)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
@@ -77,7 +77,7 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def read_json(data: bytes, about: dict[str, Any], repaired: list[str]) -> dict[str, Any] | None:
-    """The JSON object in `data`. Anything else is kept in `about["json_text"]` as text, and gives None."""
+    """The JSON object in `data`. For anything else, keep it as text in `about["json_text"]` and return None."""
     try:
         value = load_json(data)
     except ValueError:
@@ -95,7 +95,7 @@ def captions_in(fields: Mapping[str, Any], repaired: list[str]) -> list[str]:
 
 
 def with_originals(sample: Sample, captions: Iterable[str]) -> Sample:
-    """`sample` with the captions that it came with; the first is the one that training reads."""
+    """`sample` with its original captions. Training reads the first one."""
     texts = list(captions)
     known = {entry["text"] for entry in sample.record.get("captions", ())}
     new = [{"text": text, "origin": "original"} for text in dict.fromkeys(texts) if text not in known]
@@ -108,13 +108,13 @@ def with_originals(sample: Sample, captions: Iterable[str]) -> Sample:
 
 
 def note(repaired: list[str], code: str) -> None:
-    """Add a code once."""
+    """Add a code, unless it is there already."""
     if code not in repaired:
         repaired.append(code)
 
 
 def note_key(original: str | None, key: str, repaired: list[str]) -> None:
-    """Add the codes that tell how `original`, the key in the input, became `key`."""
+    """Add the codes that say how `original`, the key in the input, became `key`."""
     if original is not None and safe_key(original) != key:
         note(repaired, "duplicate_key")
     if original is not None and safe_key(original) != original:
@@ -122,7 +122,7 @@ def note_key(original: str | None, key: str, repaired: list[str]) -> None:
 
 
 def source_record(kind: str, about: Mapping[str, Any], original_key: str | None, repaired: list[str]) -> dict[str, Any]:
-    """`record["source"]`: what kind of source, where in it, and what was repaired on the way in."""
+    """`record["source"]`: the kind of source, the sample's place in it, and the repairs made on reading."""
     record: dict[str, Any] = {"kind": kind, **about}
     if original_key is not None:
         record["original_key"] = printable(original_key)

@@ -1,7 +1,7 @@
 """The sources concat and mix: several sources as one, one after another or by weight.
 
-Slices say which slices of the parts they are made of, so any of them is read on its own. Keys stay unique: the first
-sample with a key keeps it, a later one gets another, and its own stays in `record["source"]["original_key"]`.
+Each slice names the slices of the parts that it is made of, so it can be read on its own. Keys stay unique: the first
+sample with a key keeps it. Later ones get a new key, and keep theirs in `record["source"]["original_key"]`.
 """
 
 from collections import Counter
@@ -26,12 +26,12 @@ from mmsynth.sources.unique import UniqueKeys
 from mmsynth.sources.weighted import Drawn, Rest, chosen, pieces_of
 from mmsynth.validation import build, mapping
 
-#: samples of a part that mix plans with at a time: a slice of its own, read from its start
+#: mix cuts its parts into slices of so many samples, and always reads one from its start
 _GRAIN = 256
 
 
 class _Combined(Source):
-    """What concat and mix share: what there is to say of all parts."""
+    """The methods that concat and mix share."""
 
     main: ClassVar[str] = "sources"
 
@@ -72,7 +72,7 @@ class _Combined(Source):
 
 
 class Concat(_Combined):
-    """All samples of several sources, one source after another. `record["source"]["part"]` is the source's number.
+    """Read several sources, one after another. `record["source"]["part"]` is the source's number.
 
     `sources` are sources as a recipe writes them, or paths. No block holds samples of two sources.
     """
@@ -93,7 +93,7 @@ class Concat(_Combined):
             for one in part.slices(samples_per_slice):
                 payload = {"part": number, "payload": one.payload}
                 if one.size is None:
-                    # only reading tells the keys: they get a suffix that no other slice has
+                    # the keys are unknown until they are read, so they get a suffix of this slice's own
                     yield Slice({**payload, "suffix": short_digest(f"{number} {one.payload}")}, None)
                 else:
                     renamed = keys.claim(list(part.keys(one)))
@@ -123,7 +123,7 @@ class Weighted(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     source: SourceField
-    weight: float = Field(1.0, gt=0, description="the share, against the other weights")
+    weight: float = Field(1.0, gt=0, description="the share, relative to the other weights")
 
     @field_validator("source", mode="before")
     @classmethod
@@ -132,16 +132,16 @@ class Weighted(BaseModel):
 
 
 class Mix(_Combined):
-    """The samples of several sources in turn, drawn by weight: each at most once, and each source's own in order.
+    """Interleave several sources by weight. Each sample comes at most once, and each source stays in order.
 
     `sources` are `{source: …, weight: …}`, or a mapping of paths to weights. When a source runs out, the others go on
-    with their weights (`until: last`), or the mixture ends (`until: first`). The draws come from `seed` alone, so the
-    order does not depend on how blocks are cut. `record["source"]["part"]` is the source's number.
+    with their weights (`until: last`), or the mixture ends (`until: first`). The draws depend on `seed` alone, so the
+    order does not depend on the size of blocks. `record["source"]["part"]` is the source's number.
     """
 
     sources: tuple[Weighted, ...] = Field(min_length=1)
     seed: int = 0
-    until: Literal["first", "last"] = Field("last", description="end with the source that ends first, or last")
+    until: Literal["first", "last"] = Field("last", description="stop when the first source runs out, or the last")
 
     @field_validator("sources", mode="before")
     @classmethod
@@ -214,12 +214,12 @@ class Mix(_Combined):
 
 
 def _of_part(read: Sample | Unreadable, part: int, key: str) -> Sample | Unreadable:
-    """With the number of its part in `record["source"]`, and with `key`."""
+    """`read` with the number of its part in `record["source"]`, and with `key`."""
     if isinstance(read, Unreadable):
         return replace(read, key=key)
     came = read.record.get("source", {})
     source = dict(came) if isinstance(came, Mapping) else {"path": str(came)}
-    # of a part that is made of parts itself: 1.0, 1.1, …
+    # a part may itself have parts: 1.0, 1.1, …
     source["part"] = f"{part}.{source['part']}" if "part" in source else str(part)
     if key != read.key:
         source.setdefault("original_key", read.key)
@@ -230,7 +230,7 @@ def _of_part(read: Sample | Unreadable, part: int, key: str) -> Sample | Unreada
 
 
 def _each(given: Any, info: ValidationInfo, kind: str) -> Iterator[tuple[Any, str]]:
-    """What a list of sources holds, each with its place for errors."""
+    """The items of a list of sources, each with its place for error messages."""
     where = (info.context or {}).get("where", f"source {kind}")
     if isinstance(given, str | Path) or not isinstance(given, Sequence):
         raise RecipeError(f"sources must be a list of sources, got {given!r} ({where})")

@@ -1,4 +1,4 @@
-"""Csv and tsv tables, read from any row on. A row that cannot be read costs its own line and no other."""
+"""Csv and tsv tables, readable from any row on. An unreadable row costs its own line and no other."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ csv.field_size_limit(2**25)
 
 @dataclass(frozen=True)
 class CsvTable:
-    """A csv or tsv file with a header line; the delimiter is the one that the header has most of."""
+    """A csv or tsv file with a header line. The delimiter is the candidate that occurs most often in the header."""
 
     path: Path
 
@@ -34,7 +34,7 @@ class CsvTable:
             try:
                 names = next(csv.reader(lines, delimiter=delimiter, strict=True), [])
             except csv.Error as error:
-                raise SourceError(f"the first line of {self.path} is no header: {error}") from error
+                raise SourceError(f"the first line of {self.path} is not a header: {error}") from error
         if not any(names):
             raise SourceError(f"{self.path} is empty: its first line must name the columns")
         return [name.strip() for name in names], delimiter, lines.position
@@ -78,7 +78,7 @@ class CsvTable:
                 except csv.Error as error:
                     cells, row = [""], Broken(str(error))
                 if isinstance(row, Broken):
-                    # a quote that is never closed takes the rows after it along: go back, and give up one line only
+                    # an unclosed quote swallows the rows after it: go back, and skip one line only
                     lines.go_back(begin)
                     reader = csv.reader(lines, delimiter=delimiter, strict=True)
                 if cells:
@@ -93,7 +93,7 @@ def _row(names: Sequence[str], cells: Sequence[str], was_repaired: bool) -> Row 
 
 
 class _Lines:
-    """Decoded lines for csv.reader, which takes as many as a row has; counts the bytes that it took."""
+    """Decoded lines for csv.reader, which takes as many as a row spans. Counts the bytes taken."""
 
     def __init__(self, file: BinaryIO, position: int) -> None:
         self._file, self.position, self.was_repaired = file, position, False
@@ -118,7 +118,7 @@ class _Lines:
         return self.position
 
     def go_back(self, begin: int) -> None:
-        """To the end of the line that begins there."""
+        """Move to the end of the line that starts at `begin`."""
         self._file.seek(begin)
         self.position = begin + len(self._file.readline())
 

@@ -1,4 +1,4 @@
-"""What a bare path is: which source reads it. For `mm.read("photos/")` and the command line."""
+"""Detects which source reads a bare path, for `mm.read("photos/")` and the command line."""
 
 import os
 from collections import Counter
@@ -26,7 +26,7 @@ _FILES_TO_LOOK_AT = 10_000
 
 
 def detect(path: str) -> tuple[str, dict[str, Any]]:
-    """The kind of source that reads `path`, and its parameters. Raises SourceError that says what was found."""
+    """The kind of source that reads `path`, and its parameters. Raises SourceError that says what is there."""
     if is_remote(path):
         return _remote(path)
     there = local(path)
@@ -58,13 +58,13 @@ def _remote(url: str) -> tuple[str, dict[str, Any]]:
 
 
 def _remote_folder(url: str) -> str:
-    """By the names in it: tars, images in it or below, tables; tars where it cannot be listed, as on web servers."""
+    """The kind of source for a remote folder, by its file names. If it cannot be listed (web servers), assume tars."""
     if is_web(url):
         return "webdataset"
     try:
         names = [name.lower() for name in islice(files_below(url), _FILES_TO_LOOK_AT)]
     except SourceError:
-        return "webdataset"  # its own check says what is wrong
+        return "webdataset"  # its check reports the problem
     ours = Counter(name.rpartition(".")[2] for name in names)
     if any(name.endswith(TAR_ENDINGS) for name in names):
         return "webdataset"
@@ -131,7 +131,7 @@ def _folder(path: str, there: Path) -> str:
 
 
 def _extensions(there: Path) -> list[str]:
-    """Of the first files below, without hidden ones."""
+    """The extensions of the first files in a folder and below, hidden ones left out."""
     found: list[str] = []
     for folder, folders, files in os.walk(there):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not is_run(Path(folder, name)))

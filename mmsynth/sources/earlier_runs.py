@@ -1,6 +1,6 @@
-"""What tars bring along that lie in a run of mmsynth: its scores, and the arrays beside its shards.
+"""The scores and arrays that come with tars of an earlier mmsynth run.
 
-Knows the run by the stats beside a tar, here or at a URL. Does not read the tars.
+Recognizes the run by the stats beside a tar, local or at a URL. Does not read the tars.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class _Shard:
 
     folder: str
     number: int
-    #: with their digests: made again with other content, it is another shard
+    #: file → digest, so that a shard rewritten with other content counts as another one
     files: tuple[tuple[str, str], ...]
     scores: tuple[str, ...]
     arrays: tuple[str, ...]
@@ -35,12 +35,12 @@ class _Shard:
 
 
 def scores_of(tars: Sequence[str]) -> tuple[str, ...]:
-    """Scores that the samples of these tars have."""
+    """The scores that the samples of these tars have."""
     return tuple(dict.fromkeys(score for shard in _looked_at(tars) for score in shard.scores))
 
 
 def arrays_of(tars: Sequence[str]) -> tuple[str, ...]:
-    """Arrays of which every one of these tars has the same kind, or none. Raises SourceError."""
+    """The arrays that have the same kind in each of these tars that has them. Raises SourceError."""
     return alike(_kinds(shard) for shard in _looked_at(tars))
 
 
@@ -50,7 +50,7 @@ def made_by_of(tars: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def arrays_beside(tar: str, names: Sequence[str]) -> ShardArrays | None:
-    """Those of `names` that lie beside a tar; None where none does. Raises SourceError."""
+    """The arrays called `names` that lie beside a tar, or None if there are none. Raises SourceError."""
     shard = _shard_of(tar)
     wanted = tuple(name for name in names if name in shard.arrays) if shard else ()
     return _read(shard, wanted) if shard and wanted else None
@@ -62,7 +62,7 @@ def is_of_a_run(tar: str) -> bool:
 
 
 def _looked_at(tars: Sequence[str]) -> Iterator[_Shard]:
-    """The first and the last shard of each run: all shards of a run declare the same."""
+    """The first and the last shard of each run. They stand for the others, since all declare the same."""
     by_folder: dict[str, list[str]] = {}
     for tar in tars:
         by_folder.setdefault(folder_of(tar), []).append(tar)
@@ -73,7 +73,7 @@ def _looked_at(tars: Sequence[str]) -> Iterator[_Shard]:
 
 
 def _shard_of(tar: str) -> _Shard | None:
-    """None where no stats of mmsynth lie beside it: img2dataset's have the same name."""
+    """The shard of a tar, or None if no mmsynth stats lie beside it (img2dataset's have the same name)."""
     name = tar.rpartition("/")[2] if is_remote(tar) else Path(tar).name
     number = shard_if(name, tar_name)
     if number is None:

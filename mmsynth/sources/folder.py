@@ -1,6 +1,6 @@
-"""The folder source: a folder of image files, each with its caption beside it where there is one.
+"""The folder source: a folder of image files, each with an optional caption file beside it.
 
-Knows files and their names. Does not open an image: bytes are read on demand, in the engine's threads.
+Knows files and their names. Does not open images: the engine's threads read bytes on demand.
 """
 
 import os
@@ -41,7 +41,7 @@ _SET_FRAMES = "videos are read with frames: the number of frames of each"
 
 
 class Folder(Source):
-    """Image files of a folder, in the order of their paths; captions from `x.txt` or `x.json` beside `x.jpg`.
+    """Read the image files of a folder in path order, with captions from `x.txt` or `x.json` beside `x.jpg`.
 
     `x.caption` and `x.jpg.txt` are as good as `x.txt`. A `metadata.jsonl` or `metadata.csv` with a column `file_name`,
     as Hugging Face's ImageFolder has it, gives the images beside it the captions in its `caption` or `text`.
@@ -49,17 +49,17 @@ class Folder(Source):
     The key is the path in the folder without its extension, `sub/cat.jpg` → `sub_cat`. A file that is no image and
     no caption of one gets a `dropped` row; hidden files and folders are left out, and folders that mmsynth writes to.
 
-    `cat.before.jpg` beside `cat.jpg` is no sample of its own but the picture `before` of that one. It is an image of
-    its own where there is no `cat.jpg`, where it has a caption of its own (`cat.before.txt`), and where the name could
-    not be a picture's (`cat.2.jpg`, `my.cat.before.jpg`). With `frames: 8`, videos are inputs, too: their first frame
-    is the sample's image, the video a member, and `frame00` … `frame07` of a video or an animation are further
-    pictures.
+    `cat.before.jpg` beside `cat.jpg` is not a sample of its own but the picture `before` of that sample. It is a sample
+    of its own if there is no `cat.jpg`, if it has its own caption (`cat.before.txt`), or if the name cannot be a
+    picture's (`cat.2.jpg`, `my.cat.before.jpg`). With `frames: 8`, the source reads videos too: the first frame is the
+    sample's image, and the video is a member. A video or an animation then gives the further pictures `frame00` …
+    `frame07`.
     """
 
     path: str
     recursive: bool = True
     extensions: tuple[str, ...] = IMAGE_EXTENSIONS
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames per video or animation, as pictures")
 
     @field_validator("extensions")
     @classmethod
@@ -251,7 +251,7 @@ def _why_not_a_file(entry: "os.DirEntry[str]") -> tuple[str, str]:
 
 
 def _as_in_0_1(extensions: Sequence[str]) -> str:
-    """What version 0.1 said of a file that is no image. Blocks are known by their items, so it stays as it was."""
+    """Version 0.1's detail for a file that is no image. It may not change, because it enters the identity of blocks."""
     return f"not one of {', '.join(extension for extension in extensions if extension != 'avif')}"
 
 

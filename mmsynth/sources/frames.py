@@ -1,4 +1,4 @@
-"""Frames of what a source reads, added in threads, in the source's order."""
+"""Adds frames of videos and animations to a source's samples, in threads, in the source's order."""
 
 import os
 from collections import deque
@@ -13,9 +13,9 @@ from mmsynth.sources.captions import note
 
 
 def framed(reads: Iterable[Sample | Unreadable], number: int | None) -> Iterator[Sample | Unreadable]:
-    """What a source read, each with `number` frames of its video or animation; as it is where `number` is None.
+    """Add `number` frames of its video or animation to each sample. If `number` is None, change nothing.
 
-    A sample whose frames cannot be read, but whose main picture is a picture, goes on without, and its record says so:
+    If the frames cannot be read but the main picture can, the sample goes on without them, and its record says
     `frames_unreadable`.
     """
     if number is None:
@@ -40,7 +40,7 @@ def _framed(read: Sample | Unreadable, number: int) -> Sample | Unreadable:
     except SampleError as error:
         is_picture = read.image is None or read.image.has_header
         if not is_picture and isinstance(error, ImageError):
-            return read  # the engine says what is wrong with it, as it does without frames
+            return read  # the engine reports the problem, as it does without frames
         source = dict(read.record["source"])
         if not is_picture:
             return Unreadable(read.key, error.reason, error.detail, str(source.get("path", "")))

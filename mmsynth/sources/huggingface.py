@@ -24,13 +24,12 @@ _SAVED = ("state.json", "dataset_dict.json")
 
 
 class HuggingFace(Source):
-    """The rows of a dataset that `datasets.load_dataset` or `load_from_disk` loads. Image bytes stay as they came.
+    """Read the rows of a dataset that `datasets.load_dataset` or `load_from_disk` loads. Image bytes stay unchanged.
 
-    `path` is a local folder or a hub name. The image column holds images, bytes or paths. Of a list of these
-    (`Sequence(Image())`), the first is the main picture and the others are the further pictures `image1`, `image2`, …
-    Other columns with images are named with `images: {before: source_image}`. A further image that cannot be found is
-    noted in the record as `picture_unreadable`. With `frames: 8`, a video or an animation gives the pictures
-    `frame00` … `frame07`.
+    `path` is a local folder or a hub name. The image column holds images, bytes or paths. If it holds lists
+    (`Sequence(Image())`), the first item is the main picture, and the others become `image1`, `image2`, … Name other
+    columns that hold images with `images: {before: source_image}`. The record notes a further image that is not found
+    as `picture_unreadable`. With `frames: 8`, a video or an animation gives the pictures `frame00` … `frame07`.
 
     The caption column holds a text or a list of texts. Other columns are kept in `record["source"]["row"]`.
     """
@@ -43,7 +42,7 @@ class HuggingFace(Source):
     key: str | None = None
     revision: str | None = None
     images: dict[str, str] = Field({}, description="further pictures, name → column, or a list of columns")
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames per video or animation, as pictures")
 
     @field_validator("images", mode="before")
     @classmethod
@@ -105,14 +104,14 @@ class HuggingFace(Source):
 
 @lru_cache(maxsize=4)
 def _load(path: str, split: str, config: str | None, revision: str | None) -> Any:
-    """The dataset, loaded once in each process. Arrow tables come out of it, in which nothing is decoded."""
+    """The dataset, loaded once per process. It gives Arrow tables, with nothing decoded."""
     try:
         import datasets
     except ImportError as error:
         raise PluginError("the huggingface source needs 'datasets': pip install 'mmsynth[huggingface]'") from error
     folder = local(path)
     if not folder.exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
-        raise SourceError(f"no such folder: {path}, and no hub name either (owner/name)")
+        raise SourceError(f"no such folder: {path} (nor is it a hub name, owner/name)")
     try:
         if any((folder / name).exists() for name in _SAVED):
             dataset = _from_disk(datasets.load_from_disk(str(folder)), path, split)

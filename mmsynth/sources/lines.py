@@ -1,4 +1,4 @@
-"""Text files in parts: which bytes hold which lines, so that any part is read without what comes before it."""
+"""Text files in parts: which bytes hold which lines, so that any part can be read on its own."""
 
 import codecs
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ Span = tuple[int, int]
 
 
 def check_text(path: Path) -> None:
-    """Raise SourceError if the file is UTF-16 or no text at all."""
+    """Raise SourceError if the file is UTF-16 or not text."""
     with path.open("rb") as file:
         begin = file.read(4096)
     if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise SourceError(f"{path} is UTF-16: save it as UTF-8")
     if b"\0" in begin:
-        raise SourceError(f"{path} is no text file")
+        raise SourceError(f"{path} is not a text file")
 
 
 def cut_lines(path: Path, lines_per_part: int) -> Iterator[tuple[Span, int]]:
-    """Parts of so many lines each that are not blank, and how many that is."""
+    """Cut a file into parts of `lines_per_part` non-blank lines. Gives each part and its number of lines."""
     with path.open("rb") as file:
         start = position = lines = 0
         for line in file:
@@ -37,7 +37,7 @@ def cut_lines(path: Path, lines_per_part: int) -> Iterator[tuple[Span, int]]:
 
 
 def read_lines(path: Path, span: Span) -> Iterator[bytes]:
-    """The lines of a part that are not blank, without a byte order mark."""
+    """The non-blank lines of a part, without a byte order mark."""
     start, stop = span
     with path.open("rb") as file:
         file.seek(start)

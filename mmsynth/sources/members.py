@@ -1,4 +1,4 @@
-"""Members of a tar → samples: grouped as webdataset groups them, and read as image, caption, record and the rest.
+"""From tar members to samples: groups members as webdataset does, and reads image, caption, record and the rest.
 
 Knows webdataset's naming and mmsynth's own records. Does not know where tars lie or how they are cut into slices.
 """
@@ -37,14 +37,14 @@ _CLUTTER = re.compile(r"(?:^|/)(?:\._[^/]*|\.DS_Store)$")
 
 @dataclass(slots=True)
 class Group:
-    """The members of one sample, or something in the tar that is no sample and has a `reason`."""
+    """The members of one sample, or something else in the tar, with a `reason` why it is not a sample."""
 
     name: str
     start: int
     members: dict[str, bytes] = field(default_factory=dict)
     reason: str = ""
     detail: str = ""
-    #: whether a slice may begin with it
+    #: whether a slice may start here
     is_sample: bool = True
     #: where its last member ends
     end: int = 0
@@ -52,7 +52,7 @@ class Group:
 
     @property
     def key(self) -> str:
-        """The key before duplicates are told apart."""
+        """The key, before duplicates are renamed."""
         name = self.name
         while name.startswith("./"):
             name = name[2:]
@@ -60,7 +60,7 @@ class Group:
 
 
 def grouped(members: Iterable[tuple[Member, bytes | None]], tar: str) -> Iterator[Group]:
-    """The samples of a tar in order. What belongs to none comes after the sample that it interrupts."""
+    """The samples of a tar in order. Members that belong to no sample come after the sample that they interrupt."""
     current: Group | None = None
     loose: list[Group] = []
     position = 0
@@ -81,7 +81,7 @@ def grouped(members: Iterable[tuple[Member, bytes | None]], tar: str) -> Iterato
             loose.append(_keyless(member))
             continue
         name, suffix = match.groups()
-        # a repeated suffix begins another sample of the same key: nothing may be lost
+        # a repeated suffix starts another sample with the same key, so that nothing is lost
         if current is None or current.name != name or _has(current, suffix):
             yield from [current] if current else []
             yield from loose
@@ -183,7 +183,7 @@ def _last_parts(members: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 
 def _caption(members: dict[str, bytes], repaired: list[str]) -> str | None:
-    """The text of the first caption member that has one. Blank ones before it are taken out, too."""
+    """The text of the first caption member that is not blank. Removes it and the blank ones before it."""
     for suffix in CAPTION_MEMBERS:
         text = caption_of(_take(members, (suffix,)), repaired)
         if text:
@@ -192,7 +192,7 @@ def _caption(members: dict[str, bytes], repaired: list[str]) -> str | None:
 
 
 def _take(members: dict[str, bytes], suffixes: tuple[str, ...]) -> bytes | None:
-    """The member with the first of these suffixes, in any case, taken out of `members`."""
+    """Remove and return the member with the first of these suffixes, ignoring case."""
     for suffix in suffixes:
         for name in members:
             if name.lower() == suffix:
@@ -201,7 +201,7 @@ def _take(members: dict[str, bytes], suffixes: tuple[str, ...]) -> bytes | None:
 
 
 def _own_fields(fields: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
-    """The record that a sample's JSON continues. What has our names in another shape is kept in `about`."""
+    """The record that a sample's JSON continues. Fields with our names but another shape are kept in `about`."""
     record = dict(fields)
     for name in fields:
         if not has_shape(name, record[name]):

@@ -23,10 +23,10 @@ _JSONL = (".jsonl", ".ndjson")
 
 
 class Prompts(Source):
-    """Prompts, one in each line of a text file or jsonl file, or given as `texts`: samples without an image.
+    """Read prompts, one per line of a text or jsonl file, or given as `texts`. The samples have no image.
 
-    Blank lines are left out. A jsonl line holds `prompt` (or `text` or `caption`), and may hold `key` and `facts`;
-    its other fields are kept in `record["source"]["row"]`. Keys are the prompts' numbers where none is given.
+    Blank lines are skipped. A jsonl line holds `prompt` (or `text` or `caption`), and may hold `key` and `facts`. Its
+    other fields are kept in `record["source"]["row"]`. A prompt without a key gets its number as the key.
     """
 
     path: str | None = None

@@ -1,4 +1,4 @@
-"""Rows of a table → samples. Knows cells, not files: all kinds of tables give the same rows."""
+"""From table rows to samples. Knows cells, not files: all kinds of tables give the same rows."""
 
 import base64
 import difflib
@@ -36,7 +36,7 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column is what."""
+    """The columns that hold images, captions and keys."""
 
     image: str
     caption: str | None
@@ -46,7 +46,7 @@ class Columns:
 
 
 def pictures_by_name(given: Any) -> dict[str, str]:
-    """The parameter `images`: name → column, or a list of columns whose names are the pictures' too."""
+    """The parameter `images` as name → column. In a list of columns, each column names its picture."""
     if isinstance(given, str):
         given = (given,)
     columns = given if isinstance(given, Mapping) else {column: column for column in given}
@@ -61,7 +61,7 @@ def pictures_by_name(given: Any) -> dict[str, str]:
 
 
 def check_columns(columns: Columns, found: Sequence[str], where: str, caption_may_be_missing: bool) -> None:
-    """Raise SourceError if a column is not there; says which are, and which was probably meant."""
+    """Raise SourceError if a column is missing. The message lists the columns and suggests the closest one."""
     wanted = [("image", columns.image), ("caption", columns.caption), ("key", columns.key)]
     wanted += [("images", column) for column in columns.images.values()]
     for parameter, name in wanted:
@@ -81,7 +81,7 @@ def check_columns(columns: Columns, found: Sequence[str], where: str, caption_ma
 
 @dataclass(frozen=True, slots=True)
 class RowReader:
-    """Turns the rows of one table into samples. `name` is the table's; paths in it begin at `folder`."""
+    """Turns the rows of the table `name` into samples. Its paths are relative to `folder`."""
 
     kind: str
     name: str
@@ -107,7 +107,7 @@ class RowReader:
         return with_originals(Sample(key, image, record={"source": record}, images=images), captions)
 
     def _further(self, row: Row, others: Sequence[Any], about: dict[str, Any], repaired: list[str]) -> dict[str, Image]:
-        """Further pictures: those of their own columns by name, and of a list of images the second and later ones."""
+        """Further pictures: those in named columns, and all but the first of a list of images."""
         cells: dict[str, Any] = {}
         lists = {name: _cells(row.get(column)) for name, column in self.columns.images.items()}
         names = _Names([*lists])
@@ -139,11 +139,11 @@ class RowReader:
 
 
 class RepairedRow(dict[str, Any]):
-    """A row whose text was not UTF-8 and has replacement characters in it."""
+    """A row whose text was not UTF-8 and now has replacement characters."""
 
 
 def row_key(row: Row | Broken, columns: Columns, index: int) -> str:
-    """The key of a row before duplicates are told apart: its key cell, else its number."""
+    """The key of a row, before duplicates are renamed: its key cell, else its number."""
     original = None if isinstance(row, Broken) else _key_cell(row, columns)
     return safe_key(original) if original is not None else f"{index:09d}"
 
@@ -153,12 +153,12 @@ def _key_cell(row: Row, columns: Columns) -> str | None:
 
 
 def key_text(value: object) -> str | None:
-    """The key in a cell, None where it is empty."""
+    """The key in a cell, or None if it is empty."""
     return None if value is None or value == "" else str(value)
 
 
 def _cells(cell: object) -> list[Any]:
-    """The images in a cell that holds one or a list of them; None for an empty list."""
+    """The images in a cell that holds one image or a list of them. [None] for an empty list."""
     return list(cell) or [None] if isinstance(cell, list | tuple) else [cell]
 
 
@@ -169,7 +169,7 @@ def _is_empty(cell: object) -> bool:
 
 
 class _Names:
-    """Names for the pictures of lists: image1, image2, …, past those that are taken."""
+    """Gives names to the pictures of lists: image1, image2, …, skipping names in use."""
 
     def __init__(self, taken: Iterable[str]) -> None:
         self._taken = {name.lower() for name in taken}
@@ -233,7 +233,7 @@ def _found(folder: Path, name: str) -> Path:
 
 
 def _image_name(cell: object, folder: Path) -> str | None:
-    """The image's path as the row gave it, never an absolute one."""
+    """The image's path for the record: as the row has it, relative to the folder, or just the file name."""
     name = cell.get("path") if isinstance(cell, Mapping) else cell
     if not isinstance(name, str) or not name or _in_base64(name):
         return None

@@ -26,7 +26,7 @@ def build_source(spec: object, where: str = "recipe") -> Source:
 
 
 def as_source(given: object, where: str) -> Source:
-    """A source from a source, from {"kind": name, **parameters}, or from a path that is looked at to tell its kind."""
+    """A source from a source object, from {"kind": name, **parameters}, or from a path, whose kind is detected."""
     if isinstance(given, Source):
         return given
     if not isinstance(given, str | Path):
@@ -38,10 +38,10 @@ def as_source(given: object, where: str) -> Source:
 
 
 def source_spec(source: Source) -> dict[str, Any]:
-    """A source as its recipe has it, defaults left out."""
+    """A source as a recipe writes it, without defaults."""
     kind = registry.name_of("source", type(source))
     return {"kind": kind, **source.model_dump(mode="json", exclude_defaults=True)}
 
 
-#: the type of a field that holds another source, for sources made of sources; recipes have it with its kind
+#: the type of a field that holds another source. Recipes write that source with its kind
 SourceField: TypeAlias = Annotated[Source, PlainSerializer(source_spec)]

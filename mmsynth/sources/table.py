@@ -1,4 +1,4 @@
-"""The table source: a row for each image, in csv, tsv, jsonl or parquet."""
+"""The table source: one row per image, in csv, tsv, jsonl or parquet."""
 
 import glob
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,13 +33,13 @@ _URL_COLUMNS = ("url", "image_url", "img_url", "image_link")
 
 
 class Table(Source):
-    """Images named or held in the rows of a table: a csv, tsv, jsonl or parquet file, a glob, or a folder of them.
+    """Read images that table rows name or hold: a csv, tsv, jsonl or parquet file, a glob, or a folder of them.
 
-    The image column holds a path (from the table's own folder, or absolute), the bytes themselves, or the datasets
-    library's {"bytes", "path"}. Of a list of these, the first is the main picture and the others are the further
-    pictures `image1`, `image2`, … Other columns with images are named with `images: {before: source_image}`. A further
-    image that cannot be found is noted in the record as `picture_unreadable`. With `frames: 8`, a video or an animation
-    gives the pictures `frame00` … `frame07`.
+    The image column holds a path (absolute, or relative to the table's folder), the bytes themselves, or the datasets
+    library's {"bytes", "path"}. If it holds lists, the first item is the main picture, and the others become `image1`,
+    `image2`, … Name other columns that hold images with `images: {before: source_image}`. The record notes a further
+    image that is not found as `picture_unreadable`. With `frames: 8`, a video or an animation gives the pictures
+    `frame00` … `frame07`.
 
     The caption column holds a text or a list of texts. Other columns are kept in `record["source"]["row"]`. Without a
     key column, keys are the rows' numbers.
@@ -50,7 +50,7 @@ class Table(Source):
     caption: str | None = "caption"
     key: str | None = None
     images: dict[str, str] = Field({}, description="further pictures, name → column, or a list of columns")
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames per video or animation, as pictures")
 
     @field_validator("images", mode="before")
     @classmethod
@@ -81,7 +81,7 @@ class Table(Source):
             self._refuse_urls(self.image)
 
     def count(self) -> int | None:
-        """Known without reading for parquet only."""
+        """The number of rows of parquet files. Other files would have to be read, so they give None."""
         files = self._files()
         if any(path.suffix.lower() != ".parquet" for path in files):
             return None
@@ -172,7 +172,7 @@ class Table(Source):
         path = path_at(self.path)
         if path.is_dir():
             found = [p for p in sorted(path.iterdir()) if not p.name.startswith(".") and p.is_file()]
-            # where formats are mixed, parquet files are the table, and others describe it
+            # in a folder of mixed formats, the parquet files are the table, and the others describe it
             for extension in ("parquet", "jsonl", "ndjson", "csv", "tsv"):
                 files = [p for p in found if p.suffix.lower() == f".{extension}"]
                 if files:
@@ -185,7 +185,7 @@ class Table(Source):
         return [path]
 
     def _refuse_urls(self, column: str | None) -> None:
-        """Raise SourceError with the command that downloads what is in this column."""
+        """Raise SourceError with the command that downloads a column of URLs. Does nothing without a column."""
         if column is None:
             return
         path = Path(self.path)

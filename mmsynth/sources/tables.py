@@ -1,4 +1,4 @@
-"""The files that tables come in: csv and tsv, jsonl, parquet. Each gives its columns, its parts, and a part's rows."""
+"""Table files: csv and tsv, jsonl, parquet. Each gives its columns, its parts, and the rows of a part."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from mmsynth.sources.lines import Span, check_text, cut_lines, json_line, read_l
 from mmsynth.sources.rows import Broken, RepairedRow, Row
 
 _ROWS_TO_LOOK_AT = 100
-#: rows decoded together: many where they are short, few where they hold whole images
+#: rows decoded together: many if they are short, few if they hold whole images
 _BYTES_PER_BATCH = 2**24
 _MOST_ROWS_PER_BATCH = 2**14
 
@@ -26,13 +26,13 @@ class TableFile(Protocol):
     def path(self) -> Path: ...
 
     def columns(self) -> list[str]:
-        """The names of the columns. Raises SourceError when the file cannot be read as what its name says."""
+        """The names of the columns. Raises SourceError if the file is not of the format that its name says."""
 
     def cut(self, rows_per_part: int) -> Iterator[tuple[Span, int]]:
-        """Parts that `rows` takes, and how many rows each has."""
+        """Parts for `rows` to read, each with its number of rows."""
 
     def rows(self, span: Span, only: Sequence[str] | None = None) -> Iterator[Row | Broken]:
-        """The rows of a part; with `only`, other columns may be left out."""
+        """The rows of a part. With `only`, it may leave out other columns."""
 
     def with_paths(self, columns: Sequence[str]) -> list[str]:
         """Those of `columns` that may name files, and hold no images themselves."""
@@ -117,7 +117,7 @@ class Parquet:
                 for row in self._rows_of(group, first, last, only):
                     yield row
                     position += 1
-            except (OSError, ValueError) as error:  # pyarrow's errors are of both kinds
+            except (OSError, ValueError) as error:  # pyarrow's errors derive from either
                 detail = str(error).splitlines()[0] if str(error) else type(error).__name__
                 yield from (Broken(detail) for _ in range(end - position))
                 position = end
@@ -127,7 +127,7 @@ class Parquet:
         return [name for name in columns if name in schema.names and _is_text(schema.field(name).type)]
 
     def _groups(self, span: Span) -> Iterator[tuple[int, int, int]]:
-        """Row groups that the span touches, with the rows in each that belong to it: first and last + 1."""
+        """The row groups that the span touches, each with its first row in the span and the row after its last."""
         start, stop = span
         begin = 0
         for group in range(self._file.metadata.num_row_groups):
@@ -176,5 +176,5 @@ def open_table(path: Path) -> TableFile:
     # Flickr8k's captions.txt; other text files hold prompts
     kind = CsvTable if extension == "txt" else _KINDS.get(extension)
     if kind is None:
-        raise SourceError(f"{path} is no table: a table's name ends in {', '.join(f'.{name}' for name in _KINDS)}")
+        raise SourceError(f"{path} is not a table: a table's name ends in {', '.join(f'.{name}' for name in _KINDS)}")
     return kind(path)

@@ -1,4 +1,4 @@
-"""Where tars lie: a file, a folder of them, a glob, a brace pattern, a URL that fsspec knows; and how each is opened.
+"""Finds and opens tars: a file, a folder of them, a glob, a brace pattern, or a URL that fsspec knows.
 
 Does not know what is in a tar.
 """
@@ -23,9 +23,9 @@ _GZIP = b"\x1f\x8b"
 
 
 def expand(patterns: Iterable[str]) -> Iterator[str]:
-    """Every tar that `patterns` name, in order. What is written out stays, whether it is there or not.
+    """Every tar that `patterns` name, in order. A plain name stays in the list even if the file does not exist.
 
-    Raises SourceError where a folder cannot be listed.
+    Raises SourceError if a folder cannot be listed.
     """
     for pattern in patterns:
         has_braces = "{" in pattern and (is_remote(pattern) or not local(pattern).exists())
@@ -75,7 +75,7 @@ def stem_of(location: str) -> str:
 
 
 def is_plain_file(location: str) -> bool:
-    """Whether parts of it can be read: a local tar that is not compressed."""
+    """Whether parts of the tar can be read on their own: it must be local and uncompressed."""
     if is_remote(location):
         return False
     with Path(location).open("rb") as file:
@@ -84,17 +84,17 @@ def is_plain_file(location: str) -> bool:
 
 @contextmanager
 def opened(location: str) -> Iterator[Stream]:
-    """The tar's bytes from the start, decompressed if it is gzipped by content. Raises OSError."""
+    """The tar's bytes from the start, decompressed if the content is gzip. Raises OSError."""
     stream: IO[bytes] = open_url(location) if is_remote(location) else Path(location).open("rb")  # noqa: SIM115
     with stream:
-        # what a gzip begins with is no name in a tar, so two bytes tell them apart
+        # no name in a tar starts like a gzip file, so two bytes tell them apart
         begin = stream.read(2)
         whole = _Again(begin, stream)
         yield cast(Stream, gzip.GzipFile(fileobj=cast(Any, whole), mode="rb")) if begin == _GZIP else whole
 
 
 class _Again:
-    """A stream with the bytes that were already taken from it put back."""
+    """A stream with its first bytes put back."""
 
     def __init__(self, begin: bytes, stream: Stream) -> None:
         self._begin, self._stream = begin, stream

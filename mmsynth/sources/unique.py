@@ -1,6 +1,6 @@
-"""Unique keys: the first sample with a key keeps it, later ones get another.
+"""Unique keys: the first sample with a key keeps it, and later ones get a new key.
 
-Remembers 8 bytes for each key, so that ten million keys take 80 MB.
+Remembers 8 bytes per key, so ten million keys take 80 MB.
 """
 
 import hashlib
@@ -17,11 +17,11 @@ class UniqueKeys:
 
     def __init__(self) -> None:
         self._seen: npt.NDArray[np.uint64] = np.empty(0, np.uint64)
-        #: how often a repeated key came so far; most runs have none
+        #: hash of a repeated key → its occurrences so far
         self._occurrences: dict[int, int] = {}
 
     def claim(self, keys: Sequence[str]) -> dict[int, str]:
-        """Take `keys`; gives position → new key for those that were taken already, here or in an earlier call."""
+        """Claim `keys`. Gives position → new key for those already taken in this or an earlier call."""
         hashes = np.fromiter((_hash(key) for key in keys), np.uint64, len(keys))
         repeats = self._taken(hashes)
         _, first = np.unique(hashes, return_index=True)

@@ -30,24 +30,23 @@ from mmsynth.sources.streams import Streams
 from mmsynth.sources.tars import expand, is_plain_file, opened
 from mmsynth.sources.unique import UniqueKeys
 
-#: many small members with one call of the system; larger ones are read past the buffer
+#: one system call reads many small members; larger members bypass the buffer
 _BUFFERED_BYTES = 2**18
 
 
 class WebDataset(Source):
-    """Samples of tars: a tar, a folder of them, a glob, a brace pattern `{000..099}.tar`, any fsspec URL, or a list.
+    """Read the samples of tars: one tar, a folder, a glob, a brace pattern `{000..099}.tar`, an fsspec URL, or a list.
 
-    Members of one key make one sample: its image (`key.jpg`), further pictures by name (`key.before.jpg` is the picture
-    `before`), its `.txt` as the caption, its `.json` as the record that is continued, and every other member as it
-    came. With `frames: 8`, a video member or an animation gives the pictures `frame00` … `frame07`.
+    Members with one key make one sample: its image (`key.jpg`), further pictures by name (`key.before.jpg` is the
+    picture `before`), its `.txt` as the caption, its `.json` as the record, which mmsynth continues, and every other
+    member unchanged. With `frames: 8`, a video member or an animation gives the pictures `frame00` … `frame07`.
 
-    A local tar is cut into slices after a look at its headers; one that is remote or gzipped is one slice, read
-    straight through. Where a tar breaks, the samples before the break survive.
-    Of tars that lie in a run of mmsynth, the scores and the arrays come along.
+    A local tar is cut into slices by its headers. A remote or gzipped tar is a single slice, read from start to end. If
+    a tar is broken, the samples before the break survive. Tars of an mmsynth run bring their scores and arrays along.
     """
 
     path: str | tuple[str, ...]
-    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="of each video or animation, as pictures")
+    frames: int | None = Field(None, ge=1, le=MOST_FRAMES, description="frames per video or animation, as pictures")
 
     def check(self) -> None:
         tars = self._tars()
@@ -60,13 +59,13 @@ class WebDataset(Source):
             raise SourceError(f"no such tar: {missing[0]}{more}")
         remote = [location for location in tars if is_remote(location)]
         if remote:
-            filesystem(remote[0])  # its errors say which package is missing
+            filesystem(remote[0])  # raises if a package is missing, and names it
             if len(remote) == 1 and not is_at(remote[0]):
                 raise SourceError(f"no such tar: {shown(remote[0])}")
-        arrays_of(tars)  # raises where what lies beside them cannot be read
+        arrays_of(tars)  # raises if the stats or arrays beside the tars cannot be read
 
     def count(self) -> int | None:
-        """From `sizes.json` in the tars' folders, which open_clip's shards and ours have."""
+        """The number of samples, from `sizes.json` in the tars' folders (open_clip's shards and ours have it)."""
         known: dict[Path, dict[str, int]] = {}
         total = 0
         for location in self._tars():
@@ -102,7 +101,7 @@ class WebDataset(Source):
             try:
                 can_be_cut = is_plain_file(location)
             except OSError:
-                can_be_cut = False  # reading says what is wrong with it, in a row
+                can_be_cut = False  # reading reports the problem, as a failed row
             if can_be_cut:
                 yield from _cut(location, samples_per_slice, keys)
             else:
@@ -167,7 +166,7 @@ def _sizes(folder: Path) -> dict[str, int]:
 
 
 def _cut(location: str, samples_per_slice: int, keys: UniqueKeys) -> Iterator[Slice]:
-    """The slices of a local tar, from its headers alone. A slice begins where a sample does."""
+    """The slices of a local tar, from its headers alone. Each slice starts at a sample."""
     with Path(location).open("rb") as file:
         groups = list(grouped(tar.scan(file), shown(location)))
     if is_scattered(groups):
@@ -183,7 +182,7 @@ def _cut(location: str, samples_per_slice: int, keys: UniqueKeys) -> Iterator[Sl
     for begin, end in zip(begins, [*begins[1:], len(groups)], strict=True):
         payload = {
             "tar": location,
-            # what belongs to no sample may come before the first one
+            # loose members may come before the first sample
             "start": 0 if begin == 0 else groups[begin].start,
             "stop": groups[end].start if end < len(groups) else None,
             "renamed": [[position - begin, renamed[position]] for position in range(begin, end) if position in renamed],

@@ -1,7 +1,7 @@
 """The diffusion renderer: any text-to-image pipeline of diffusers, one seed per sample.
 
 Knows how to call a pipeline so that a sample's picture depends on its prompt, its seed and the parameters alone. Does
-not know single architectures: what a pipeline takes is read from its signature.
+not know single architectures: reads a pipeline's arguments from its signature.
 """
 
 import importlib.util
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 #: the arguments of a pipeline's call that this stage sets itself
 _OWN = frozenset({"prompt", "generator", "num_images_per_prompt", "output_type", "return_dict", "latents", "callback"})
-#: what nano-diffusion is drawn with where nothing else is said; a pipeline's own defaults are made for large models
+#: defaults for nano-diffusion, because a pipeline's own defaults are made for large models
 NANO_STEPS, NANO_GUIDANCE = 8, 3.0
 #: latents are an eighth of the picture
 _PIXELS_PER_LATENT = 8
@@ -49,8 +49,8 @@ class DiffusionRenderer(Renderer):
     """Draw each sample's caption with a text-to-image model.
 
     `model` is any diffusers folder or hub id that `AutoPipelineForText2Image` knows: Stable Diffusion, SDXL, SD3,
-    Flux, PixArt, Sana, … Each sample has a generator of its own on the CPU, so the same seed gives the same picture
-    in any batch and, to the device's rounding, on any device.
+    Flux, PixArt, Sana, … Each sample has a generator of its own on the CPU, so the same seed gives the same picture in
+    any batch and, up to rounding, on any device.
 
     Drops `safety_checker` (flagged by the pipeline's own checker, which cannot be turned off here) and `black_image`
     (nothing but zeros). Latents or pixels that are not finite, as where a model overflows in float16, fail as
@@ -123,10 +123,10 @@ class DiffusionRenderer(Renderer):
         pipeline.set_progress_bar_config(disable=True)
         vae: Any = getattr(pipeline, "vae", None)
         if hasattr(vae, "enable_slicing"):
-            # pictures are decoded one at a time: that takes a fraction of the memory and rounds alike in any batch
+            # decode pictures one at a time, which takes a fraction of the memory and rounds the same in any batch
             vae.enable_slicing()
         if isinstance(vae, torch.nn.Module) and all(weight.ndim < 5 for weight in vae.parameters()):
-            # the layout that convolutions are quickest in, on CPUs and on GPUs: a sixth of the decoding on two cores
+            # the fastest layout for convolutions on CPUs and GPUs; it saves a sixth of the decoding on two cores
             vae.to(memory_format=torch.channels_last)
         encode_once(pipeline)
         self._watch = FiniteWatch(pipeline)
@@ -134,7 +134,7 @@ class DiffusionRenderer(Renderer):
         self.record_model(ModelInfo(files.id, files.revision, dtype_name(dtype)))
 
     def _accepted(self, pipeline: Any) -> dict[str, Any]:
-        """The call's arguments, all of which this pipeline takes and heeds. Raises RecipeError for others."""
+        """The call's arguments. Raises RecipeError for arguments that this pipeline does not take or would ignore."""
         width, height = _sides(self.size) if self.size is not None else (None, None)
         chosen = {
             "num_inference_steps": ("steps", self.steps),
@@ -166,7 +166,7 @@ class DiffusionRenderer(Renderer):
         if "negative_prompt" in arguments:
             # a list like the prompts: some pipelines take a lone string for a batch of one
             arguments["negative_prompt"] = [arguments["negative_prompt"]] * len(batch)
-        # on the CPU, where a seed gives the same noise whatever the device
+        # on the CPU, so that a seed gives the same noise for every device
         generators = [torch.Generator("cpu").manual_seed(self.seed_of(sample)) for sample in batch]
         with torch.inference_mode(), _quiet():
             drawn = self._pipeline(prompt=list(prepared), generator=generators, output_type="pil", **arguments)
@@ -178,16 +178,16 @@ class DiffusionRenderer(Renderer):
         return [_result(*each) for each in zip(batch, drawn.images, flagged, truncated, finite, strict=True)]
 
     def _check_size(self, picture: "PIL.Image.Image") -> None:
-        """Raise RecipeError where the pipeline rounded the size asked for, as some do in silence."""
+        """Raise RecipeError if the pipeline rounded the size, as some silently do."""
         if self.size is not None and picture.size != _sides(self.size):
             width, height = picture.size
             name = type(self._pipeline).__name__
             raise RecipeError(f"{name} cannot draw size {self.size}: the nearest that it can is {width}x{height}")
 
     def _is_truncated(self, prompt: str) -> bool:
-        """Whether every text encoder of the pipeline cuts this prompt short, which they do in silence.
+        """Whether every text encoder of the pipeline truncates this prompt, which they do silently.
 
-        Not in `prepare`: tokenizers keep their truncation as state, which must not change under the pipeline's feet.
+        Not called in `prepare`: tokenizers keep truncation as state, which must not change while the pipeline runs.
         """
         parts = [part for name, part in self._pipeline.components.items() if name.startswith("tokenizer") and part]
         limit = self._arguments.get("max_sequence_length") or _default(self._pipeline, "max_sequence_length")
@@ -201,7 +201,7 @@ class DiffusionRenderer(Renderer):
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the pipelines' warnings for each batch, of cut prompts and flagged pictures: our records have them."""
+    """Silence the pipelines' warnings for each batch, about cut prompts and flagged pictures. Our records have both."""
     from diffusers.utils import logging
 
     before = logging.get_verbosity()
@@ -218,7 +218,7 @@ def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
 
     auto: Any = diffusers.AutoPipelineForText2Image
 
-    # the argument was torch_dtype before 0.41, and goes by that name no more in 1.0
+    # the argument was called torch_dtype before 0.41, and 1.0 removes that name
     renamed = tuple(int(part) for part in diffusers.__version__.split(".")[:2]) >= (0, 41)
     options = {"dtype" if renamed else "torch_dtype": dtype, "variant": variant, "use_safetensors": True}
     try:
@@ -239,8 +239,8 @@ def _load(files: ModelFiles, dtype: "torch.dtype", variant: str | None) -> Any:
 
 
 def _check_guided(pipeline: Any, arguments: Mapping[str, Any]) -> None:
-    """Raise RecipeError where a negative prompt would be ignored: without guidance nothing steers away from it."""
-    # pipelines of guidance-distilled models (Flux, Qwen-Image) have true guidance under another name
+    """Raise RecipeError if the pipeline would ignore a negative prompt, which has no effect without guidance."""
+    # pipelines of guidance-distilled models (Flux, Qwen-Image) call true guidance by another name
     name = "true_cfg_scale" if _default(pipeline, "true_cfg_scale") is not None else "guidance_scale"
     scale = arguments.get(name, _default(pipeline, name))
     if isinstance(scale, int | float) and scale <= 1:
@@ -249,7 +249,7 @@ def _check_guided(pipeline: Any, arguments: Mapping[str, Any]) -> None:
 
 
 def _default(pipeline: Any, argument: str) -> Any:
-    """The pipeline's own value of an argument; None where it has no such argument."""
+    """The pipeline's default for an argument, or None if it has no such argument."""
     parameter = inspect.signature(pipeline.__call__).parameters.get(argument)
     return None if parameter is None or parameter.default is inspect.Parameter.empty else parameter.default
 
@@ -262,7 +262,7 @@ def _sides(size: int | str) -> tuple[int, int]:
 
 
 def _flags(drawn: Any, n: int) -> list[bool]:
-    """The safety checker's verdict on each picture; pipelines without one give none."""
+    """The safety checker's verdict on each picture. Pipelines without a checker flag nothing."""
     verdict = getattr(drawn, "nsfw_content_detected", None) or getattr(drawn, "nsfw_detected", None)
     return [bool(flag) for flag in verdict] if verdict else [False] * n
 
@@ -278,7 +278,7 @@ def _result(sample: Sample, picture: "PIL.Image.Image", flagged: bool, truncated
         return Dropped("black_image")
     captions = sample.record.get("captions", ())
     if not any(isinstance(entry, Mapping) and entry.get("text") == sample.caption for entry in captions):
-        # not with the caption in place: that would be kept once more, as one that came with an image
+        # not with the caption in place, which would be kept a second time, as an original caption
         sample = replace(sample, caption=None).with_caption(sample.caption or "", origin="prompt")
     if truncated:
         sample = sample.with_record(prompt_truncated=True)

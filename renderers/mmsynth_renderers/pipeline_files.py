@@ -1,7 +1,7 @@
-"""Which files of a diffusers pipeline are needed, and whether they are there: safetensors, in the variant asked for.
+"""Finds the files that a diffusers pipeline needs: safetensors, in the requested variant.
 
-Reads names and `model_index.json` only. Does not import diffusers and loads no weights, so that `check()` is quick and
-a hub repository's other formats (.ckpt, .bin, ONNX, Flax) are never fetched.
+Reads names and `model_index.json` only. Does not import diffusers and loads no weights, so `check()` is quick. Never
+downloads a hub repository's other formats (.ckpt, .bin, ONNX, Flax).
 """
 
 import json
@@ -32,7 +32,7 @@ def find_pipeline(model: str, *, revision: str | None = None, variant: str | Non
 
 
 def _fetch(model: str, revision: str | None, variant: str | None) -> ModelFiles:
-    """From the hub's cache or the hub: first the index, then what its components need."""
+    """Get the files from the cache or the hub: first the index, then the files of its components."""
     components = _components(find_model(model, revision=revision, patterns=[_INDEX]))
     patterns = file_patterns(list(components), variant)
     files = find_model(model, revision=revision, patterns=patterns)
@@ -44,13 +44,13 @@ def _fetch(model: str, revision: str | None, variant: str | None) -> ModelFiles:
 
 
 def file_patterns(components: list[str], variant: str | None) -> list[str]:
-    """Shell patterns of the files that these components load from."""
+    """Shell patterns of the files that these components load."""
     small = [f"{name}/*.{ending}" for name in components for ending in _SMALL_FILES]
     return [_INDEX, *small, *_weight_patterns(components, variant)]
 
 
 def _weight_patterns(components: list[str], variant: str | None) -> list[str]:
-    # without a variant no `*.safetensors`: that would fetch the fp16 files too
+    # without a variant, not `*.safetensors`, which would download the fp16 files too
     stems = [f"{stem}.{variant}" if variant else stem for stem in _STEMS]
     return [f"{name}/{stem}{end}.safetensors" for name in components for stem in stems for end in ("", "-*")]
 
@@ -70,7 +70,7 @@ def _check_weights(files: ModelFiles, variant: str | None) -> None:
 
 
 def _variants(files: ModelFiles, models: list[str]) -> str:
-    """What to set `variant` to, for a message: the middle of names like `model.fp16.safetensors`."""
+    """The possible values of `variant`, for a message: the middle of names like `model.fp16.safetensors`."""
     names = [path.name for name in models for path in (files.folder / name).glob("*.safetensors")]
     found = {match[1] for name in names if (match := re.fullmatch(r"[^.]+\.([^.]+?)(-\d+-of-\d+)?\.safetensors", name))}
     return f" (variants that are there: {', '.join(sorted(found))})" if found else ""
@@ -85,7 +85,7 @@ def has_weights(folder: Path, variant: str | None) -> bool:
 
 
 def _models(files: ModelFiles) -> list[str]:
-    """The components that have weights: those with a config that are no tokenizer and no image processor."""
+    """The components with weights: those with a config that are neither tokenizers nor image processors."""
     return [
         name
         for name, kind in _components(files).items()
@@ -103,7 +103,7 @@ def libraries(files: ModelFiles) -> dict[str, tuple[str, str]]:
     """Component → library and class name, from the index; those that the pipeline goes without are left out."""
     index = files.folder / _INDEX
     if not index.is_file():
-        raise ModelError(f"model '{files.id}' is no diffusers pipeline: it has no {_INDEX}")
+        raise ModelError(f"model '{files.id}' is not a diffusers pipeline: it has no {_INDEX}")
     try:
         entries = json.loads(index.read_text(encoding="utf-8"))
     except ValueError as error:

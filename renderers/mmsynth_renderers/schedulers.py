@@ -1,6 +1,6 @@
-"""Samplers for diffusion pipelines: short names, and exchanging a pipeline's own for another of diffusers' classes.
+"""Samplers for diffusion pipelines: short names, and replacing a pipeline's scheduler by another diffusers class.
 
-Knows which names there are and which two kinds of sampler never mix. Does not know which gives the best pictures.
+Knows the names, and which two kinds of sampler never mix. Does not know which gives the best pictures.
 """
 
 import difflib
@@ -27,8 +27,8 @@ SHORT_NAMES = {
 
 
 def check_scheduler(name: str) -> None:
-    """Raise ValueError, with what was probably meant, for a name that is neither short nor a class of diffusers."""
-    # diffusers is imported only for a class that has no short name: it takes seconds
+    """Raise ValueError, with a suggestion, for a name that is neither a short name nor a diffusers class."""
+    # import diffusers only for a class without a short name, because that takes seconds
     if name in SHORT_NAMES or name in SHORT_NAMES.values() or name in (known := _classes()):
         return
     close = difflib.get_close_matches(name, [*SHORT_NAMES, *known], n=1)
@@ -40,11 +40,11 @@ def check_scheduler(name: str) -> None:
 
 
 def exchange_scheduler(pipeline: Any, name: str) -> None:
-    """Give `pipeline` the scheduler `name`, configured like its own. Raises RecipeError when the two cannot mix."""
+    """Give `pipeline` the scheduler `name`, configured like its own. Raises RecipeError if the two cannot mix."""
     import diffusers
 
     own = pipeline.components.get("scheduler")
-    # a combined pipeline (Kandinsky, Cascade) runs the schedulers of its parts, and would not look at a new one
+    # a combined pipeline (Kandinsky, Cascade) uses the schedulers of its parts, and would ignore a new one
     if own is None or any(hasattr(part, "scheduler") for part in pipeline.components.values()):
         raise RecipeError(f"{type(pipeline).__name__} has no single scheduler that '{name}' could stand in for")
     try:
@@ -61,7 +61,7 @@ def exchange_scheduler(pipeline: Any, name: str) -> None:
 
 
 def _is_flow(scheduler: Any) -> bool:
-    """Flow-matching models predict a velocity; a sampler for predicted noise makes a blur of it, and says nothing."""
+    """Whether it is for flow matching, which predicts a velocity. A sampler for noise would silently blur pictures."""
     return "Flow" in type(scheduler).__name__ or bool(scheduler.config.get("use_flow_sigmas", False))
 
 

@@ -1,9 +1,8 @@
-"""Equal texts of a batch through a text encoder once: the empty prompt that guidance steers away from, a prompt that is
-drawn several times.
+"""Encodes equal texts of a batch only once: the empty prompt of guidance, or a prompt that is drawn several times.
 
-Pipelines encode both for every picture. Within a batch only: what was remembered from other batches would be rounded as
-it was in those, and a run that is resumed would differ from one that never stopped. Knows token ids and what encoders
-give; knows no pipeline, so it works for all that call their encoders with `input_ids` and perhaps an `attention_mask`.
+Pipelines would encode both for every picture. Results are reused only within a batch. Those of other batches would have
+other rounding, so a resumed run would differ from an uninterrupted one. Knows token ids and encoders' outputs, but no
+pipeline, so it works for all that call their encoders with `input_ids` and an optional `attention_mask`.
 """
 
 from collections.abc import Callable
@@ -17,18 +16,18 @@ _ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 
 
 def encode_once(pipeline: Any) -> None:
-    """Let the pipeline's text encoders run once for equal texts."""
+    """Make the pipeline's text encoders run once for equal texts."""
     for name in _ENCODERS:
         encoder = getattr(pipeline, name, None)
         if isinstance(encoder, torch.nn.Module):
-            # the module stays what it is for all that look at it; accelerate's hooks are set in the same way
+            # set `forward` on the instance, as accelerate's hooks do, so that the module keeps its type
             encoder.forward = once_each(encoder.forward)
 
 
 def once_each(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """An encoder's `forward` that runs on different rows of ids only, and gives what it would have given for all.
+    """Wrap an encoder's `forward` so that it runs on distinct rows of ids only, and returns the result for all rows.
 
-    Calls that are not rows of ids and a mask of them, and answers that are not rows, it leaves as they are.
+    Calls with anything but rows of ids and their mask, and outputs that are not rows, pass through unchanged.
     """
 
     @wraps(forward)
@@ -59,10 +58,10 @@ def _are_rows(ids: Any, mask: Any) -> bool:
 
 
 def _has_lines(given: Any, n: int) -> bool:
-    """Whether it is made of tensors with a line for each of `n` texts, and nothing else."""
+    """Whether `given` consists of tensors with a row for each of `n` texts, and nothing else."""
     if isinstance(given, Tensor):
         return given.ndim > 0 and len(given) == n
-    if isinstance(given, dict):  # transformers' outputs are
+    if isinstance(given, dict):  # transformers' outputs are dicts
         return all(_has_lines(value, n) for value in given.values())
     return given is None or (isinstance(given, tuple) and all(_has_lines(value, n) for value in given))
 

@@ -232,7 +232,7 @@ def test_an_empty_caption_drops_the_sample(checkpoint, tmp_path, pictures):
 
 def test_a_model_that_cannot_be_had_is_one_clear_error_before_any_work(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ModelError, match="no local folder and no hub id"):
+    with pytest.raises(ModelError, match="neither a local folder nor a hub id"):
         VisionLanguageCaptioner(model="no-such-model").check()
     with pytest.raises(ModelError, match=r"'nobody/no-such-model' could not be found or downloaded") as caught:
         VisionLanguageCaptioner(model="nobody/no-such-model").check()
@@ -251,7 +251,7 @@ def test_folders_that_hold_no_usable_model_are_refused_before_any_work(checkpoin
     assert "no safetensors weights" in check(folder)
     text_only = Path(shutil.copytree(checkpoint("blip"), tmp_path / "text"))
     (text_only / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    assert "'bert', which is no image-text-to-text model" in check(text_only)
+    assert "'bert', which is neither an image-text-to-text model" in check(text_only)
     (text_only / "config.json").write_text(json.dumps({"model_type": "new", "auto_map": {"AutoConfig": "x.Y"}}))
     assert "trust_remote_code" in check(text_only)
 

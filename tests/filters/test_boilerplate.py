@@ -126,7 +126,7 @@ def test_keeps_the_stage_contract() -> None:
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"patterns": ["(dog"]}, "is no regular expression"),
+        ({"patterns": ["(dog"]}, "is not a regular expression"),
         ({"patterns": ["x*"]}, "matches nothing at all"),
         ({"kinds": []}, "nothing would be found"),
         ({"kinds": ["spam"]}, "'assistant', 'refusal'"),

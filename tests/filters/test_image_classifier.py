@@ -156,7 +156,7 @@ def test_what_is_no_classifier_or_no_head_is_refused(
 
     with pytest.raises(ModelError, match="no label 'gore'; its labels: normal, nsfw, Has Watermark"):
         ImageClassifier(model=str(classifier), labels=["gore"]).check()
-    with pytest.raises(ModelError, match="is no file"):
+    with pytest.raises(ModelError, match="is not a file"):
         ImageClassifier(model=str(clip_folder), head="nowhere.safetensors").check()
     with pytest.raises(ModelError, match="gives 1 scores, and labels names 2"):
         ImageClassifier(model=str(clip_folder), head=str(head), labels=["a", "b"]).check()

@@ -52,9 +52,9 @@ def test_a_text_classifier_says_what_it_did_not_read(bert: Path) -> None:
 def test_what_is_no_such_classifier_is_refused_before_it_is_loaded(vit: Path, bert: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no label 'gore'; its labels: normal, nsfw, Has Watermark"):
         find_classifier("image", str(vit), None, ["gore"])
-    with pytest.raises(ModelError, match="is a 'vit', which is no text classifier"):
+    with pytest.raises(ModelError, match="is a 'vit', which has no text classifier"):
         find_classifier("text", str(vit), None, [])
-    with pytest.raises(ModelError, match="is a 'bert', which is no image classifier"):
+    with pytest.raises(ModelError, match="is a 'bert', which has no image classifier"):
         find_classifier("image", str(bert), None, [])
     with pytest.raises(ModelError, match="no readable configuration"):
         find_classifier("image", str(tmp_path), None, [])

@@ -396,5 +396,7 @@ def test_encoders_are_refused_before_any_work(tmp_path: Path) -> None:
     words = checkpoints.bert_words()
     config = tf.BertConfig(**checkpoints.VISION, vocab_size=len(words))
     checkpoints.save(tmp_path, tf.BertForMaskedLM(config), words)
-    with pytest.raises(ModelError, match="'bert', which is no image-text-to-text model and no causal language model"):
+    with pytest.raises(
+        ModelError, match="'bert', which is neither an image-text-to-text model nor a causal language model"
+    ):
         TransformersEngine().check(ModelSpec(str(tmp_path)))

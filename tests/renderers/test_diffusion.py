@@ -306,7 +306,7 @@ def refusal(model: Path | str, **parameters: Any) -> str:
 
 
 def test_a_folder_that_is_no_pipeline_is_refused(tmp_path: Path) -> None:
-    assert "is no diffusers pipeline: it has no model_index.json" in refusal(tmp_path)
+    assert "is not a diffusers pipeline: it has no model_index.json" in refusal(tmp_path)
     (tmp_path / "model_index.json").write_text("{")
     assert "has a broken model_index.json" in refusal(tmp_path)
 

@@ -162,7 +162,7 @@ def test_what_cannot_be_compared_is_said(tmp_path: Path) -> None:
         mm.select(bare, near_duplicates="hash").write(tmp_path / "out")
     with pytest.raises(RecipeError, match=r"mmsynth filter .* OUT --filter clip --set embeddings=true"):
         mm.select(bare, near_duplicates="embedding").write(tmp_path / "out")
-    with pytest.raises(RecipeError, match="nothing to compare called sound: there are hash, embedding, caption"):
+    with pytest.raises(RecipeError, match="cannot compare sound; choose from hash, embedding, caption"):
         mm.select(bare, near_duplicates="sound").write(tmp_path / "out")
 
 

@@ -177,9 +177,9 @@ def test_the_commands_do_the_same(pairs: Path, tmp_path: Path, capsys: pytest.Ca
     ("decision", "message"),
     [
         ({"where": "clipp > 0.2"}, "no column 'clipp' .* there are key, parent, status"),
-        ({"where": "clip >"}, "is no SQL expression"),
-        ({"where": "true) union all select (1"}, "no SQL expression|cannot be run"),
-        ({"by": "clip; drop table samples", "top": 0.1}, "no SQL expression|must be one"),
+        ({"where": "clip >"}, "is not an SQL expression"),
+        ({"where": "true) union all select (1"}, "not an SQL expression|cannot be run"),
+        ({"by": "clip; drop table samples", "top": 0.1}, "not an SQL expression|must be one"),
         (
             {"where": "aesthetic > 3"},
             r"no column 'aesthetic' .* gives a score of any name: .* --filter image_classifier --set name=aesthetic",

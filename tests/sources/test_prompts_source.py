@@ -77,7 +77,7 @@ def test_what_holds_no_prompts_is_one_clear_error(tmp_path: Path) -> None:
         "gone.txt": "no such file",
         "blank.txt": "no prompts in",
         "utf16.txt": "save it as UTF-8",
-        "image.txt": "no text file",
+        "image.txt": "not a text file",
         ".": "is a folder",
     }.items():
         with pytest.raises(SourceError, match=message):

@@ -1,6 +1,7 @@
-"""facts: captions and questions from what is known to be true of an image, without a model.
+"""facts: captions and questions from an image's facts, without a model.
 
-english.py says words, reading.py what follows from facts; captions.py and questions.py write; stage.py is the plugin.
+english.py has the words, reading.py draws conclusions from facts, captions.py and questions.py write, stage.py is the
+plugin.
 """
 
 from mmsynth_captioners.facts.captions import write_caption

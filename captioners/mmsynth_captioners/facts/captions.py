@@ -23,7 +23,7 @@ def write_caption(facts: Facts, rng: random.Random, detail: Detail = "full") -> 
     """A caption of `facts`.
 
     "full" states every fact: counts, sizes, colours, kinds, relations and the background. "short" leaves out sizes,
-    relations and the background. "mixed" is either, at even odds.
+    relations and the background. "mixed" picks either, at even odds.
     """
     if detail == "mixed":
         detail = rng.choice(("short", "full"))
@@ -46,7 +46,7 @@ def _in_one_phrase(facts: Facts, rng: random.Random) -> str:
     said = [f"{c.subject} {c.relation} {c.object}".strip() for c in clauses]
     things = ", with ".join(said) if facts.relations else listed(said)
     background = f"{with_article(facts.background)} background"
-    # after two clauses a plain "on" would seem to speak of the last one alone
+    # after two clauses, a plain "on" would seem to refer to the last one only
     on = f"{things}, all on {background}" if len(said) > 1 else f"{things} on {background}"
     frames = (
         on,
@@ -71,7 +71,7 @@ def _in_sentences(facts: Facts, rng: random.Random) -> str:
 
 
 class _Clause(NamedTuple):
-    """Subject, how many that is, and what it stands in relation to (empty for a group on its own)."""
+    """A subject, its number, and the relation with its object (empty for a group on its own)."""
 
     subject: str
     number: int
@@ -80,12 +80,12 @@ class _Clause(NamedTuple):
 
 
 def _clauses(facts: Facts, rng: random.Random) -> list[_Clause]:
-    """Every relation once, either way round, then the groups that none speaks of. A group is introduced once."""
+    """Every relation once, either way round, then the groups without a relation. Each group is introduced once."""
     said: set[int] = set()
     clauses: list[_Clause] = []
     for stated in _connected(facts, rng):
         subject, word, other = stated
-        # the group that was introduced before stands last: "with two cups above the ring"
+        # a group introduced before comes last: "with two cups above the ring"
         turn = (subject in said and other not in said) or ((subject in said) == (other in said) and rng.random() < 0.5)
         if turn and word in OPPOSITES:
             subject, word, other = other, OPPOSITES[word], subject
@@ -99,7 +99,7 @@ def _clauses(facts: Facts, rng: random.Random) -> list[_Clause]:
 
 
 def _connected(facts: Facts, rng: random.Random) -> Sequence[tuple[int, str, int]]:
-    """The stated relations in a random order in which each speaks, if it can, of a group met before."""
+    """The stated relations in a random order in which each, if possible, mentions a group introduced before."""
     waiting = [(r.subject, r.relation, r.object) for r in rng.sample(facts.relations, len(facts.relations))]
     order: list[tuple[int, str, int]] = []
     met: set[int] = set()

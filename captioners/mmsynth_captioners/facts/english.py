@@ -1,6 +1,6 @@
-"""As much English as facts need: plurals, articles, numbers, and naming a group of objects.
+"""The English that facts need: plurals, articles, numbers, and names for groups of objects.
 
-Knows no world's vocabulary: any noun will do, whichever renderer it came from.
+Knows no world's vocabulary. Takes any noun, from any renderer.
 """
 
 import re
@@ -42,7 +42,7 @@ OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "be
 
 
 def plural(noun: str) -> str:
-    """star → stars, cross → crosses, fish → fish; of several words the last one changes."""
+    """star → stars, cross → crosses, fish → fish. Of several words, the last one changes."""
     *before, last = noun.split(" ")
     if last in _IRREGULAR:
         last = _IRREGULAR[last]
@@ -61,7 +61,7 @@ def with_article(words: str) -> str:
 
 
 def number(count: int) -> str:
-    """In words up to twenty."""
+    """The number, in words up to twenty."""
     return _ONES[count] if count < len(_ONES) else str(count)
 
 
@@ -70,7 +70,7 @@ def noun(kind: str, count: int) -> str:
 
 
 def words(*parts: str) -> str:
-    """The parts that say something, with spaces between."""
+    """The non-empty parts, joined by spaces."""
     return " ".join(part for part in parts if part)
 
 
@@ -86,7 +86,7 @@ def listed(items: Sequence[str]) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital and a full stop."""
+    """The text with a capital and a full stop."""
     return f"{capital(text)}."
 
 

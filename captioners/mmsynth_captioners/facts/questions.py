@@ -1,4 +1,4 @@
-"""Questions and answers from facts: never ambiguous, yes as often as no, and things asked for that are not there.
+"""Questions and answers from facts: never ambiguous, yes as often as no, and some about absent things.
 
 Each pair is {"question", "answer", "kind"}. Kinds: `yes_no`, `colour`, `count`, `what`, `where`, `not_present`.
 """
@@ -28,7 +28,7 @@ _OTHER_SIZE = {"small": "large", "large": "small"}
 
 
 def write_questions(facts: Facts, rng: random.Random, n: int = 4) -> list[dict[str, str]]:
-    """Up to `n` different pairs; fewer where the facts hold no more that can be asked without doubt."""
+    """Up to `n` different pairs. Fewer if the facts allow no more unambiguous questions."""
     asked: list[dict[str, str]] = []
     waiting: dict[str, list[Pair]] = {}
     weights = dict(_WEIGHTS)
@@ -48,9 +48,9 @@ def write_questions(facts: Facts, rng: random.Random, n: int = 4) -> list[dict[s
 
 
 def _yes_no(facts: Facts, rng: random.Random) -> list[Pair]:
-    """One question of each form, and for each a coin that says which answer is asked for.
+    """One question of each form. For each, a coin decides which answer is the right one.
 
-    A form is used only where both answers can be had, so that neither the form nor the scene gives the answer away.
+    A form is used only if both answers are possible, so that neither the form nor the scene gives the answer away.
     """
     if not facts.objects:
         return []
@@ -143,7 +143,7 @@ def _what(facts: Facts, rng: random.Random) -> list[Pair]:
         name = reading.reference(facts, i)
         for word in sorted({r for _, r, b in held if b == i}):
             found = [phrase(facts.objects[a]) for a, r, b in sorted(held) if b == i and r == word]
-            # what is known to be below may well be to the left, too: then a list of what is there is not complete
+            # an object below may also be to the left without the facts saying so, and then the list is incomplete
             settled = {a for a, r, b in held if b == i and r in {word, OPPOSITES.get(word)}}
             if name and len(settled) == len(facts.objects) - 1:
                 pairs.append((f"What is {relation(word)} {name}?", capital(listed(found))))
@@ -198,18 +198,18 @@ _WEIGHTS = {"yes_no": 4, "colour": 2, "count": 2, "what": 1, "where": 2, "not_pr
 
 
 def _only_of_kind(facts: Facts) -> list[ObjectFacts]:
-    """The groups that "the stars" can only mean."""
+    """The groups that are the only one of their kind, so that "the stars" is unambiguous."""
     kinds = [group.kind for group in facts.objects]
     return [group for group in facts.objects if kinds.count(group.kind) == 1]
 
 
 def _totals(facts: Facts) -> dict[str, int]:
-    """How many there are of each kind, and of each kind in each colour: "star" → 3, "red star" → 2."""
+    """The number of each kind, and of each kind in each colour: "star" → 3, "red star" → 2."""
     totals: dict[str, int] = {}
     for group in facts.objects:
         totals[group.kind] = totals.get(group.kind, 0) + group.count
     for group in facts.objects:
-        # with others of a colour that is not stated, nobody knows how many are red
+        # if others have no stated colour, the number of red ones is unknown
         if reading.colours_known(facts, group.kind):
             totals[f"{group.colour} {group.kind}"] = totals.get(f"{group.colour} {group.kind}", 0) + group.count
     return totals

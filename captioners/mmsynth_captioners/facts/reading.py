@@ -1,7 +1,7 @@
-"""What follows from facts: how a group can be meant without doubt, and which relations hold.
+"""Conclusions from facts: how to refer to a group unambiguously, and which relations hold.
 
-Facts say all that is true of a scene, so what they do not name is not there; but of two groups with no relation
-stated between them, and none that follows, nothing is known.
+Facts name everything in a scene, so whatever they do not name is absent. But if no relation between two groups is
+stated or follows, their relation is unknown.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ Held = tuple[int, str, int]
 
 
 def reference(facts: Facts, group: int) -> str | None:
-    """The shortest "the …" that means this group and no other; None if nothing tells it apart."""
+    """The shortest "the …" that means this group and no other, or None if nothing tells it apart."""
     meant = facts.objects[group]
     for parts in (("kind",), ("colour", "kind"), ("size", "colour", "kind")):
         alike = [other for other in facts.objects if all(getattr(other, p) == getattr(meant, p) for p in parts)]
@@ -24,7 +24,7 @@ def reference(facts: Facts, group: int) -> str | None:
 
 
 def relations(facts: Facts) -> frozenset[Held]:
-    """Every relation that is stated or follows: said the other way round, or through a third group."""
+    """Every relation that is stated or follows, by reversal or through a third group."""
     held: set[Held] = set()
     for stated in facts.relations:
         held.add((stated.subject, stated.relation, stated.object))
@@ -41,9 +41,9 @@ def _converse(held: Iterable[Held]) -> set[Held]:
 
 
 def missing(facts: Facts) -> list[tuple[str, str]]:
-    """(kind, colour) of things that are not there; the colour is empty where there is no such kind at all.
+    """(kind, colour) of absent things. The colour is empty if the kind is absent altogether.
 
-    Those listed as absent, and the colours of one kind tied to another.
+    They are the things listed as absent, and kinds of the scene in another kind's colour.
     """
     there = {(group.kind, group.colour) for group in facts.objects}
     kinds = {kind for kind, _ in there}

@@ -13,15 +13,14 @@ from mmsynth_captioners.facts.questions import write_questions
 
 
 class FactsCaptioner(Captioner):
-    """Writes a caption and question-answer pairs from `record["facts"]`, without a model and exact by construction.
+    """Write a caption and question-answer pairs from `record["facts"]`, without a model and exact by construction.
 
     Phrasings vary by the sample's own seed. `detail`: "full" states every fact, "short" only counts, colours and
-    kinds, "mixed" is either. `qa`: how many pairs each sample gets, at most. Raises SampleError: `no_facts`,
-    `facts_invalid`.
+    kinds, "mixed" picks either. `qa` is the most pairs per sample. Raises SampleError: `no_facts`, `facts_invalid`.
     """
 
     detail: Detail = "full"
-    qa: int = Field(4, ge=0, description="question-answer pairs for each sample; 0 for none")
+    qa: int = Field(4, ge=0, description="question-answer pairs per sample; 0 for none")
 
     def prepare(self, sample: Sample) -> Facts:
         if not sample.record.get("facts"):

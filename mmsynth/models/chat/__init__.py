@@ -1,6 +1,6 @@
-"""chat: one interface to models that answer conversations about pictures, whatever runs them.
+"""chat: one interface to models that answer conversations about pictures, whichever engine runs them.
 
-base.py      Request, Reply, ChatModel: what stages and engines agree on
+base.py      Request, Reply, ChatModel: the interface between stages and engines
 
 Engines are found by entry point (`mmsynth.chat_engines`). `transformers`, in this process: transformers_engine.py
 (answers in batches), checkpoints.py (find and load), prompting.py (conversations → inputs; processors.py asks what a

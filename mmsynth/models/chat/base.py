@@ -1,7 +1,8 @@
-"""What stages and chat engines agree on: a Request, a Reply, and the models that turn one into the other.
+"""The interface between stages and chat engines: a Request, a Reply, and the models that turn one into the other.
 
-A stage says what it asks; the engine of its model says how requests go. A ChatModel answers each request as it comes (a
-server, vLLM); a BatchChatModel, in this process, answers batches, and the block engine gathers them (`Collector`).
+A stage says what to ask, and the engine of its model decides how to send it. A ChatModel (a server, vLLM) answers each
+request as it comes. A BatchChatModel runs in this process and answers batches, which the block engine gathers
+(`Collector`).
 """
 
 from abc import ABC, abstractmethod
@@ -19,10 +20,10 @@ CAPTION_PROMPT = "Describe this image in one sentence."
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One thing asked of a chat model.
+    """One request to a chat model.
 
     - `messages`: the conversation in the form that chat templates read: `{"role", "content": [{"type": "image",
-      "image": name}, {"type": "text", "text": …}]}`. Plain captioners take one user message, of an image and maybe text
+      "image": name}, {"type": "text", "text": …}]}`. Plain captioners take one user message: an image and optional text
     - `images`: the pictures that messages name; the main picture's name is ""
     - `seed`: counts only where text is drawn at random
     - `max_tokens`, `temperature`, `top_p`, `top_k`: how it is drawn; at temperature 0 the likeliest token is taken
@@ -48,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens: of a reply, or of all that a sample asked."""
+    """Tokens used by a reply, or by all requests of a sample."""
 
     prompt: int = 0
     completion: int = 0
@@ -59,7 +60,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a chat model answered.
+    """A chat model's answer.
 
     - `finish`: "stop" where the model ended by itself, "length" where `max_tokens` cut it off
     - `reasoning`: what the model thought before it answered, where it says so; the text is the answer alone, and empty
@@ -81,7 +82,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """Which model an engine is to find and load, and how."""
+    """The model that an engine should find and load, and how."""
 
     model: str
     revision: str | None = None
@@ -92,9 +93,9 @@ class ModelSpec:
 class ChatModel(ABC):
     """A model that answers requests."""
 
-    #: what was loaded, for provenance
+    #: the loaded model, for provenance
     info: ModelInfo
-    #: whether it takes conversations, with a system message and several turns; plain captioners do not
+    #: whether it takes conversations, with a system message and several turns (plain captioners do not)
     is_chat: bool = True
     #: whether it takes pictures; text-only models do not
     takes_images: bool = True
@@ -108,15 +109,15 @@ class ChatModel(ABC):
         """
 
     def caption_prompt(self) -> str | None:
-        """What to ask for a caption when the recipe does not say; None: the model wants no prompt."""
+        """The prompt for a caption if the recipe gives none, or None if the model needs no prompt."""
         return CAPTION_PROMPT
 
     def question_prompt(self, question: str, instruction: str = "") -> str:
-        """How to put a question; `instruction` says in which form to answer."""
+        """The prompt for a question. `instruction` says in which form to answer."""
         return f"{question} {instruction}".strip()
 
     def check_choices(self, choices: Sequence[str]) -> None:  # noqa: B027 - most models need nothing for it
-        """Raise ModelError if requests with these `choices` cannot be answered, whatever they ask."""
+        """Raise ModelError if the model cannot choose among these `choices`."""
 
     def check_prompt(self, text: str) -> None:  # noqa: B027 - most models need nothing for it
         """Raise ModelError if a recipe's own `text` cannot be put to this model, whatever is asked with it."""
@@ -126,17 +127,17 @@ class ChatModel(ABC):
 
 
 class BatchChatModel(ChatModel):
-    """A model in this process. Its requests are gathered over the samples of a batch and answered together."""
+    """A model in this process. It answers the requests of all samples of a batch together."""
 
     @abstractmethod
     def assemble(self, requests: Sequence[Request]) -> Any:
-        """The model's inputs for these requests, made in a thread while the device is at others."""
+        """Make the model's inputs for these requests, in a thread, while the device works on others."""
 
     @abstractmethod
     def answer(self, requests: Sequence[Request], assembled: Any) -> Sequence[Reply | Exception]:
-        """The replies, in order, each as if asked alone. The only method that touches the device.
+        """The replies, in order, each as if asked alone. Only this method uses the device.
 
-        An exception in the place of a reply is raised where that reply is awaited, and hurts no neighbour.
+        An exception in place of a reply is raised where that reply is awaited, and does not affect the others.
         """
 
     async def chat(self, request: Request) -> Reply:
@@ -150,23 +151,23 @@ class BatchChatModel(ChatModel):
 
 
 class ChatEngine(Protocol):
-    """How models are found and run: a class for each entry point in `mmsynth.chat_engines`, built without arguments."""
+    """Finds and runs models. Each entry point in `mmsynth.chat_engines` names such a class, built without arguments."""
 
     def check(self, spec: ModelSpec) -> None:
-        """Raise ModelError or PluginError before any work is done if the model is not there. Loads nothing."""
+        """Raise ModelError or PluginError, before any work is done, if the model is not found. Loads nothing."""
 
     def load(self, spec: ModelSpec, device: str) -> ChatModel:
         """The model, ready on `device`."""
 
 
 class Collector(Protocol):
-    """Gathers the requests of the samples that are under way. The block engine has one for each sample."""
+    """Gathers the requests of samples in progress. The block engine has one per sample."""
 
     async def ask(self, request: Request) -> Reply:
-        """Wait until the batch that this request becomes part of is answered."""
+        """Add the request to a batch, and wait for the reply."""
 
     def count(self, usage: Usage) -> None:
-        """The sample has used so many tokens."""
+        """Note that the sample has used these tokens."""
 
 
 _collector: ContextVar[Collector | None] = ContextVar("mmsynth_collector", default=None)
@@ -175,7 +176,7 @@ _counting: ContextVar[Collector | None] = ContextVar("mmsynth_counting", default
 
 @contextmanager
 def collecting(collector: Collector, *, in_batches: bool) -> Iterator[None]:
-    """Within it, requests go to `collector` if the model answers in batches, and tokens are counted there always."""
+    """Within the block, count tokens with `collector`. With `in_batches`, also send it the requests."""
     tokens = (_counting.set(collector), _collector.set(collector if in_batches else None))
     try:
         yield
@@ -185,7 +186,7 @@ def collecting(collector: Collector, *, in_batches: bool) -> Iterator[None]:
 
 
 async def ask(model: ChatModel, request: Request) -> Reply:
-    """The model's reply, its tokens counted for the sample that asked."""
+    """The model's reply. Counts its tokens for the sample that asked."""
     reply = await model.chat(request)
     if (counting := _counting.get()) is not None:
         counting.count(reply.usage)

@@ -1,6 +1,6 @@
-"""Finding and loading the checkpoints of transformers that write text: image-text-to-text models, and text-only ones.
+"""Finds and loads transformers checkpoints that write text: image-text-to-text models and text-only models.
 
-Gives the model, what makes its inputs, and its tokenizer. Does not know what is asked of them.
+Gives the model, its processor and its tokenizer. Does not know what they are asked.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ IGNORED = [f"*/{pattern}" for pattern in FILES if pattern != "*.jinja"]
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A loaded model. `processor` is None for text-only models, whose tokenizer makes all of their inputs."""
+    """A loaded model. `processor` is None for text-only models, whose tokenizer makes all inputs."""
 
     id: str
     model: Any
@@ -35,14 +35,14 @@ class Checkpoint:
 
 
 class _Classes(NamedTuple):
-    """What loads a checkpoint. Without a processor it is a text-only model."""
+    """The classes that load a checkpoint. A text-only model has no processor."""
 
     model: Any
     processor: Any
 
 
 def find_checkpoint(model: str, revision: str | None, trust_remote_code: bool) -> ModelFiles:
-    """The folder of a model that writes text, in safetensors, checked without loading it. Raises ModelError."""
+    """The folder of a model that writes text, in safetensors. Checks it without loading it. Raises ModelError."""
     if model == "nano":
         return nano_files("chat")
     patterns = [*FILES, "*.py"] if trust_remote_code else FILES
@@ -115,20 +115,20 @@ def _classes(found: ModelFiles, trust_remote_code: bool) -> _Classes:
         raise ModelError(f"model '{found.id}' has a configuration that cannot be read: {in_one_line(error)}") from error
     architectures: list[str] = config.architectures or []
     remote = getattr(config, "auto_map", None) or {} if trust_remote_code else {}
-    # BLIP's answering model has the model type of its captioner, and other weights
+    # BLIP's question-answering model shares the model type of its captioner, but has other weights
     if "BlipForQuestionAnswering" in architectures:
         return _Classes(BlipForQuestionAnswering, AutoProcessor)
     if type(config) in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING or "AutoModelForImageTextToText" in remote:
         return _Classes(AutoModelForImageTextToText, AutoProcessor)
-    # encoders such as BERT are in the mapping too, as the decoders that they were not trained to be
+    # the mapping also lists encoders such as BERT as decoders, which they were not trained to be
     causal = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and any(
         name == loads.__name__ for name in architectures for loads in _each(MODEL_FOR_CAUSAL_LM_MAPPING[type(config)])
     )
     if causal or "AutoModelForCausalLM" in remote:
         return _Classes(AutoModelForCausalLM, None)
     raise ModelError(
-        f"model '{found.id}' is a '{config.model_type}', which is no image-text-to-text model and no causal language "
-        "model of transformers"
+        f"model '{found.id}' is a '{config.model_type}', which is neither an image-text-to-text model nor a causal "
+        "language model of transformers"
     )
 
 
@@ -137,5 +137,5 @@ def _each(classes: Any) -> tuple[Any, ...]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error of transformers, which are often paragraphs."""
+    """The first line of an error. Those of transformers often have paragraphs."""
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,6 +1,6 @@
-"""Choosing among a few answers by their first token: which tokens stand for each, and how likely each one is.
+"""Chooses among a few answers by their first token: which tokens stand for each answer, and how likely each is.
 
-One forward pass, no text: what a filter that asks for yes or no needs.
+Takes one forward pass and writes no text, as a filter that asks for yes or no needs.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from mmsynth.errors import ModelError
 if TYPE_CHECKING:
     import torch
 
-#: an answer may begin with a capital, and after a space
+#: an answer may start with a capital, and after a space
 _SPELLINGS = ("{0}", " {0}")
 
 
 def choice_tokens(model: str, tokenizer: Any, choices: Sequence[str]) -> list[list[int]]:
-    """For each choice the tokens that are this word, as it stands at the beginning of an answer. Raises ModelError."""
+    """For each choice, the tokens that mean this word at the start of an answer. Raises ModelError."""
     found = [_first_tokens(tokenizer, choice) for choice in choices]
     if not all(found) or len(set().union(*found)) < sum(map(len, found)):
         words = f"{', '.join(choices[:-1])} and {choices[-1]}"
@@ -35,7 +35,7 @@ def _first_tokens(tokenizer: Any, word: str) -> set[int]:
 
 
 class ChoiceScores:
-    """A logits processor that changes nothing, and keeps how likely each choice is as the first token."""
+    """A logits processor that changes nothing. It keeps the probability of each choice as the first token."""
 
     def __init__(self, tokens: Sequence[Sequence[int]]) -> None:
         self._tokens = tokens
@@ -46,12 +46,12 @@ class ChoiceScores:
 
         sides = torch.stack([scores[:, list(ids)].float().logsumexp(dim=-1) for ids in self._tokens], dim=-1)
         others = [sides[:, [j for j in range(len(self._tokens)) if j != i]] for i in range(len(self._tokens))]
-        # a choice against all the others: rounds nothing away where one is almost certain
+        # each choice against all others, so that rounding loses nothing if one is almost certain
         self._kept = torch.stack([sides[:, i] - rest.logsumexp(dim=-1) for i, rest in enumerate(others)], -1).sigmoid()
         return scores
 
     def probabilities(self) -> list[list[float]]:
-        """Row by row, the probability of each choice, read from the device at once."""
+        """Row by row, the probability of each choice. Reads the device once."""
         assert self._kept is not None, "one token has been generated"
         rows: list[list[float]] = self._kept.tolist()
         return rows

@@ -1,6 +1,6 @@
 """From conversations to a model's inputs: chat models through their template, plain ones through their processor.
 
-Knows how each family wants its prompt written and its batch padded. Does not know how text is generated.
+Knows the prompt format and the padding of each model family. Does not know how text is generated.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,21 +16,21 @@ from mmsynth.models.chat.processors import sizes_leak, wanted_image_token
 if TYPE_CHECKING:
     import PIL.Image
 
-#: plain models that caption only when asked; the others (BLIP, GIT, BLIP-2) caption what they see without a prompt
+#: plain models that caption only if asked; the others (BLIP, GIT, BLIP-2) caption without a prompt
 _PLAIN_CAPTION = {
     "paligemma": "caption en",
     "instructblip": CAPTION_PROMPT,
     "florence2": "<CAPTION>",
     "kosmos-2": "An image of",
 }
-#: plain models that were trained on questions in a form of their own; the others take the question as it is
+#: plain models trained on questions in a special form; the others take the question as it is
 _PLAIN_QUESTION = {"paligemma": "answer en {question}", "blip-2": "Question: {question} Answer:"}
 Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A conversation, written as the model reads it. Only rows with the same `batch_key` may share a batch."""
+    """A conversation in the model's format. Only rows with the same `batch_key` may share a batch."""
 
     text: str | None
     pictures: tuple["PIL.Image.Image", ...] = ()
@@ -48,10 +48,10 @@ class Prompts(Protocol):
     leading_place: str
 
     def caption(self) -> str | None:
-        """The prompt for a caption when the recipe gives none. None: the model wants no prompt."""
+        """The prompt for a caption if the recipe gives none, or None if the model needs no prompt."""
 
     def question(self, question: str, instruction: str) -> str:
-        """The prompt for a question; `instruction` says in which form to answer."""
+        """The prompt for a question. `instruction` says in which form to answer."""
 
     def row(self, messages: Messages, pictures: Sequence["PIL.Image.Image"], *, is_literal: bool = True) -> Row:
         """The conversation as the model reads it, its pictures in order. Raises SampleError if it takes none such.
@@ -64,7 +64,7 @@ class Prompts(Protocol):
 
 
 def prompts_for(loaded: Checkpoint) -> Prompts:
-    """Chat prompts where there is a chat template, else plain ones."""
+    """Chat prompts if there is a chat template, else plain ones."""
     if loaded.processor is None:
         return TextPrompts(loaded.tokenizer, _template_of(loaded.tokenizer))
     template = _image_template(loaded.processor)
@@ -118,7 +118,7 @@ class ChatPrompts:
 
 
 class TextPrompts:
-    """Llama, Qwen, Mistral, …: text alone, in the model's own chat template; without one it continues a text."""
+    """Llama, Qwen, Mistral, …: text alone, in the model's chat template. Without one, the model continues a text."""
 
     leading_place = ""
 
@@ -141,7 +141,7 @@ class TextPrompts:
             messages = _literally(messages, self.literal)
         if self._template is None:
             return Row(_only_text(messages))
-        # these templates join a message's content to other strings
+        # these templates concatenate a message's content with strings
         turns = [{"role": message["role"], "content": _text_of(message) or ""} for message in messages]
         return Row(_render(self._tokenizer, self._template, turns))
 
@@ -151,12 +151,12 @@ class TextPrompts:
             padding=True,
             return_tensors="pt",
             return_token_type_ids=False,
-            add_special_tokens=not self.is_chat,  # templates write their own
+            add_special_tokens=not self.is_chat,  # templates write special tokens themselves
         )
 
 
 class PlainPrompts:
-    """BLIP, GIT, PaliGemma, Florence, base models: the processor takes the image and the prompt as they are."""
+    """BLIP, GIT, PaliGemma, Florence, base models: the processor takes the image and the prompt unchanged."""
 
     is_chat = False
 
@@ -182,8 +182,8 @@ class PlainPrompts:
             text = self.literal(text)
         if len(pictures) != 1:
             raise SampleError("not_one_image", f"the model takes one picture, and the request has {len(pictures)}")
-        # several of these models ignore the padding mask, or count positions through the padding: rows whose prompts
-        # have the same length need none
+        # several of these models ignore the padding mask, or count positions through the padding, so only rows whose
+        # prompts have the same length share a batch and need no padding
         length = 0 if text is None else len(self._processor.tokenizer(text)["input_ids"])
         return Row(text, tuple(pictures), batch_key=(length, pictures[0].size if self._sizes_apart else None))
 
@@ -194,9 +194,9 @@ class PlainPrompts:
         texts = [self.leading_place + (row.text or "") for row in rows]
         shown = [[image] for image in images] if self.leading_place else images
         inputs = self._processor(images=shown, text=texts, padding=True, return_tensors="pt")
-        inputs.pop("labels", None)  # PaliGemma's processor gives them for training
+        inputs.pop("labels", None)  # PaliGemma's processor adds them for training
         if self._type == "git":
-            # GIT goes on from the prompt; its tokenizer ends the prompt as if the text were complete
+            # GIT continues the prompt, but its tokenizer ends it as if the text were complete
             for name in {"input_ids", "attention_mask", "token_type_ids"} & inputs.keys():
                 inputs[name] = inputs[name][:, :-1]
         return inputs
@@ -208,7 +208,7 @@ def _template_of(part: Any) -> str | None:
 
 
 def _image_template(processor: Any) -> str | None:
-    """The chat template of a processor, or of its tokenizer if that one has a place for images."""
+    """The chat template of a processor, or of its tokenizer if that template has a place for images."""
     template = getattr(processor, "chat_template", None)
     if template is not None:
         return _template_of(processor)
@@ -217,16 +217,16 @@ def _image_template(processor: Any) -> str | None:
 
 
 def _render(part: Any, template: str, turns: list[dict[str, Any]]) -> str:
-    """The conversation up to where the model begins to answer."""
+    """The conversation up to the start of the model's answer."""
     from jinja2 import TemplateError
 
-    # models that can reason aloud (Qwen3-VL, GLM) are asked for the answer alone
+    # ask models that can reason aloud (Qwen3-VL, GLM) for the answer alone
     quiet = {"enable_thinking": False} if "enable_thinking" in template else {}
     try:
         text = part.apply_chat_template(
             turns, chat_template=template, add_generation_prompt=True, tokenize=False, **quiet
         )
-    except TemplateError as error:  # some templates want users and assistants to take turns, or no system message
+    except TemplateError as error:  # some templates require alternating roles, or no system message
         raise SampleError("conversation_refused", f"the model's chat template says: {first_line(error)}") from error
     return str(text)
 
@@ -258,7 +258,7 @@ def _text_of(message: Mapping[str, Any]) -> str | None:
 
 
 def _only_text(messages: Messages) -> str | None:
-    """The text of a conversation of one user message: all that models without a chat template take."""
+    """The text of a conversation of one user message. Models without a chat template take nothing else."""
     if len(messages) != 1 or messages[0]["role"] != "user":
         raise SampleError(
             "no_chat_template", "the model has no chat template: it takes one user message, and no system prompt"

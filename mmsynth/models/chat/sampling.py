@@ -1,8 +1,8 @@
-"""Drawing tokens so that a sample's text depends on its own seed and on nothing else.
+"""Samples tokens so that a sample's text depends on its own seed and on nothing else.
 
-These are logits processors for `model.generate(do_sample=False)`: they work on (rows, vocabulary) scores, and what
-they leave is chosen by argmax. They know nothing of images, prompts or models. `generate`'s own sampling draws for the
-whole batch from one global generator, so there the same sample gets another caption in another batch.
+These are logits processors for `model.generate(do_sample=False)`. They work on (rows, vocabulary) scores, and argmax
+picks from what they leave. They know nothing of images, prompts or models. `generate`'s own sampling draws for the
+whole batch from one global generator, so the same sample would get another caption in another batch.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How text is chosen: greedy at temperature 0, else drawn from the tokens that top_k and top_p leave."""
+    """How to choose tokens: greedy at temperature 0, else sampled from the tokens that top_k and top_p leave."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -27,7 +27,7 @@ class Decoding:
         return self.temperature > 0
 
     def processors(self, seeds: Sequence[int], device: "torch.device") -> list[Any]:
-        """The logits processors for rows with these seeds, in the order that transformers applies its own."""
+        """The logits processors for rows with these seeds, in transformers' own order."""
         if not self.samples:
             return []
         from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
@@ -39,17 +39,17 @@ class Decoding:
 
 
 class SeededDraw:
-    """Leave one token a row, drawn from the softmax of its scores with the row's own random numbers.
+    """Leave one token per row, drawn from the softmax of its scores with the row's own random numbers.
 
-    One uniform number a token, by inverting the cumulative distribution: an exact draw. All numbers are made before
-    the first token and moved to the device once, so nothing waits for the CPU between tokens, and a row that ended
-    early takes nothing from the others.
+    Inverts the cumulative distribution at one uniform number per token, which is an exact draw. All numbers are made
+    before the first token and moved to the device once. So nothing waits for the CPU between tokens, and a row that
+    ends early does not change the other rows' numbers.
     """
 
     def __init__(self, seeds: Sequence[int], max_new_tokens: int, device: "torch.device") -> None:
         import torch
 
-        # float64, or tokens rarer than float32's 2^-24 are never drawn; Apple's GPUs have no float64
+        # float64, since float32 would never draw tokens rarer than 2^-24; Apple's GPUs have no float64
         dtype = torch.float32 if device.type == "mps" else torch.float64
         rows = [torch.rand(max_new_tokens, generator=torch.Generator().manual_seed(s), dtype=dtype) for s in seeds]
         self._uniform = torch.stack(rows).to(device)
@@ -59,7 +59,7 @@ class SeededDraw:
         import torch
 
         cumulative = scores.to(self._uniform.dtype).softmax(dim=-1).cumsum(dim=-1)
-        # scaled by the last value, which rounding keeps from being exactly 1
+        # scaled by the last value, because rounding keeps it from being exactly 1
         target = self._uniform[:, self._step : self._step + 1] * cumulative[:, -1:]
         self._step += 1
         token = torch.searchsorted(cumulative, target, right=True).clamp_(max=scores.shape[-1] - 1)
@@ -67,10 +67,10 @@ class SeededDraw:
 
 
 class PromptColumns:
-    """Change nothing; remember how many columns the sequences had before the first new token.
+    """Change nothing. Remember how many columns the sequences had before the first new token.
 
-    Some models give back the prompt and the text, some the text alone, some a part of the prompt or a start token:
-    what `generate` began with is what its output begins with.
+    Some models return the prompt and the text, some the text alone, some a part of the prompt or a start token. The
+    output of `generate` starts with the columns that it started from.
     """
 
     def __init__(self) -> None:
@@ -133,10 +133,10 @@ class StopStrings:
 
 
 class RepetitionPenalty:
-    """The repetition penalty of a checkpoint (Qwen-VL has one), blind to padding.
+    """The repetition penalty of a checkpoint (Qwen-VL has one), which ignores padding.
 
-    transformers' own also penalises the padding token, which ends a caption in Qwen-VL, and only in the rows that
-    happen to be padded: there a caption would depend on its batch.
+    transformers' own penalty also applies to the padding token, which ends a caption in Qwen-VL, and only in rows that
+    happen to be padded. So a caption would depend on its batch.
     """
 
     def __init__(self, penalty: float, attention_mask: "torch.Tensor | None") -> None:
@@ -148,7 +148,7 @@ class RepetitionPenalty:
 
         if self.padding is not None and input_ids.shape[1] >= self.padding.shape[1]:
             columns = self.padding.shape[1]
-            # the prompt's last token stands in for padding: it is in the row anyway
+            # replace padding by the prompt's last token, which is in the row anyway
             prompt = torch.where(self.padding, input_ids[:, columns - 1 : columns], input_ids[:, :columns])
             input_ids = torch.cat([prompt, input_ids[:, columns:]], dim=1)
         seen = scores.gather(1, input_ids)

@@ -1,7 +1,7 @@
-"""The chat engine `transformers`: models of transformers in this process, which answer in batches.
+"""The chat engine `transformers`: runs models in this process and answers in batches.
 
-Image-text-to-text models by their chat template, plain captioners (BLIP, GIT, PaliGemma, Florence), and text-only
-causal models. Each reply is the one that its request would get alone: no prompt in it, nothing after the stop token.
+Takes image-text-to-text models with a chat template, plain captioners (BLIP, GIT, PaliGemma, Florence), and text-only
+causal models. Each reply is the one that its request would get alone, without the prompt or text after the stop token.
 
 Does not know how prompts are written (`prompting`) nor how tokens are drawn (`sampling`, `choices`).
 """
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     import PIL.Image
     import torch
 
-#: what a checkpoint's generation config may still say: special tokens and what must not be written. How tokens are
-#: chosen (sampling, beams, lengths) is the request's to say
+#: the settings kept from a checkpoint's generation config: special tokens and forbidden tokens. The request decides how
+#: to choose tokens (sampling, beams, lengths)
 _KEPT = (
     *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
     *("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens"),
@@ -55,7 +55,7 @@ class TransformersEngine:
 
 @dataclass(frozen=True, slots=True)
 class _HowAnswered:
-    """What requests must have in common to be answered by one call of `generate`."""
+    """The settings that requests must share to go into one call of `generate`."""
 
     decoding: Decoding
     choices: tuple[str, ...]
@@ -65,12 +65,12 @@ class _HowAnswered:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Rows that go through the model together: which requests these are, and their inputs, still on the CPU."""
+    """Rows that go through the model together: their requests, and their inputs, still on the CPU."""
 
     how: _HowAnswered
     places: list[int]
     inputs: dict[str, Any]
-    #: of each row, without padding
+    #: prompt tokens of each row, without padding
     prompt_tokens: list[int]
     #: of each row, whether its prompt has opened a thought
     is_thinking: list[bool]
@@ -78,7 +78,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Assembled:
-    """The inputs for some requests, and what is wrong with those that have none: place → error."""
+    """The inputs for requests. `errors` maps the place of a request without inputs to the reason."""
 
     batches: list[_Batch]
     errors: dict[int, SampleError]
@@ -117,7 +117,7 @@ class TransformersChat(BatchChatModel):
         with self._making_inputs:
             self._choice_tokens[tuple(choices)] = choice_tokens(self.info.id, self.tokenizer, choices)
 
-    # -- in a thread, while the device is at others ------------------------------------------------------------------
+    # -- in a thread, while the device works on others ---------------------------------------------------------------
 
     def assemble(self, requests: Sequence[Request]) -> _Assembled:
         pictures = self._decoded(requests)
@@ -138,7 +138,7 @@ class TransformersChat(BatchChatModel):
             return _Assembled([self._batch(how, rows) for how, rows in groups.items()], errors)
 
     def _decoded(self, requests: Sequence[Request]) -> "dict[int, PIL.Image.Image | SampleError]":
-        """id(image) → its pixels, or what is wrong with it; each decoded once, however many requests show it."""
+        """id(image) → its pixels or an error. Decodes each image once, however many requests show it."""
         named = {
             id(image): image
             for request in requests
@@ -228,7 +228,7 @@ class TransformersChat(BatchChatModel):
         if self._repetition_penalty != 1:
             mask = None if self.model.config.is_encoder_decoder else inputs.get("attention_mask")
             processors.append(RepetitionPenalty(self._repetition_penalty, mask))
-        for config in self._configs:  # several models hand generation to a part that reads its own
+        for config in self._configs:  # several models delegate generation to a part that reads its own config
             config.max_new_tokens = max_new_tokens
         stopping: list[Any] = [StopStrings(self._writing, stop, columns)] if stop else []
         with torch.inference_mode():
@@ -279,7 +279,7 @@ def _shown(request: Request, pictures: "Mapping[int, PIL.Image.Image | SampleErr
 
 
 def _leave_choosing_to_requests(model: Any, tokenizer: Any) -> list[Any]:
-    """Replace the generation configs of a model and its parts: checkpoints come with sampling or beams turned on."""
+    """Replace the generation configs of a model and its parts, because checkpoints may turn on sampling or beams."""
     from transformers import GenerationConfig
 
     config_class: Any = GenerationConfig
@@ -300,7 +300,7 @@ def _stop_ids(model: Any) -> set[int]:
     """The tokens at which this model stops."""
     if model.config.model_type == "blip":
         return {model.config.text_config.sep_token_id}  # BLIP's own generate stops there, whatever the config says
-    # these hand generation to the language model inside
+    # these models delegate generation to the language model inside
     part = model.language_model if model.config.model_type in {"blip-2", "instructblip"} else model
     ids = part.generation_config.eos_token_id
     return set(ids) if isinstance(ids, list) else {ids}

@@ -1,1 +1,1 @@
-"""CLIP: finding an open_clip model (find), its two towers (model, towers), captions as tokens (text), heads (head)."""
+"""CLIP: finds an open_clip model (find), its two towers (model, towers), captions as tokens (text), heads (head)."""

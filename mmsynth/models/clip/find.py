@@ -1,7 +1,7 @@
-"""Finding an open_clip model by name, before anything is loaded.
+"""Finds an open_clip model by name, before anything is loaded.
 
 A name is `nano`, a local folder in open_clip's format, `hf-hub:owner/name`, `NAME/PRETRAINED` as in
-`open_clip.list_pretrained()`, or `NAME/path/to/checkpoint`. A model that is not there is a ModelError of one line.
+`open_clip.list_pretrained()`, or `NAME/path/to/checkpoint`. A missing model raises a one-line ModelError.
 """
 
 import difflib
@@ -19,27 +19,27 @@ from mmsynth.models.weights import check_files
 
 _CONFIG = "open_clip_config.json"
 _WEIGHTS = ("*.safetensors",)
-#: files that torch pickled: to read one may run code that is in it
+#: files pickled by torch; reading one may run code that is in it
 _PICKLES = ("*.bin", "*.pth", "*.pt", "*.ckpt")
 _TOKENIZER = ["tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model"]
 
 
 @dataclass(frozen=True, slots=True)
 class ClipFiles:
-    """A model on this machine, as open_clip's factory names it."""
+    """A local model, with the names that open_clip's factory takes."""
 
     id: str
     revision: str
     name: str
     pretrained: str | None = None
     tokenizer: str = ""
-    #: how the weights were trained, where the model's name does not say: preprocessing, and QuickGELU
+    #: training details that the model's name does not give: preprocessing, and QuickGELU
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
     quick_gelu: bool = False
 
 
 def find_clip(model: str, revision: str | None = None) -> ClipFiles:
-    """Find `model`, fetching its files where they come from a hub. Raises ModelError, PluginError."""
+    """Find `model`, and download its files if they are on a hub. Raises ModelError, PluginError."""
     if importlib.util.find_spec("open_clip") is None:
         raise PluginError(
             f"the CLIP model '{model}' needs 'open_clip', which is not installed: pip install 'mmsynth[clip]'"
@@ -71,7 +71,7 @@ def _in_folder(files: ModelFiles, tokenizer: str = "") -> ClipFiles:
     _check_text_tower(files.id, text)
     check_files(files.id, files.folder, files.folder.glob("*.safetensors"))
     name = f"local-dir:{files.folder}"
-    # a hub repository may name another one's tokenizer; a local folder always holds its own
+    # a hub repository may name another repository's tokenizer; a local folder always holds its own
     borrowed = tokenizer and text.get("hf_tokenizer_name") and not _has(files.folder, ("tokenizer*",))
     return ClipFiles(files.id, files.revision, name, tokenizer=tokenizer if borrowed else name)
 
@@ -115,7 +115,7 @@ def _by_name(model: str) -> ClipFiles:
 
 
 def _tag(name: str, tag: str) -> dict[str, Any]:
-    """What open_clip knows of a pretrained tag: where its weights are and how they were trained."""
+    """open_clip's entry for a pretrained tag: where its weights are and how they were trained."""
     from open_clip.pretrained import get_pretrained_cfg, list_pretrained_tags_by_model
 
     about: dict[str, Any] = get_pretrained_cfg(name, tag) if tag else {}
@@ -129,7 +129,7 @@ def _tag(name: str, tag: str) -> dict[str, Any]:
 
 
 def _tagged_weights(model: str, about: Mapping[str, Any]) -> Path:
-    """The file of a tag's weights, from the cache or fetched into it: safetensors alone."""
+    """The file of a tag's weights, from the cache or downloaded into it. Safetensors only."""
     if not about.get("hf_hub"):
         raise _pickled(model, Path(str(about.get("url") or about.get("file") or model)))
     # owner/name/ or owner/name/file
@@ -154,7 +154,7 @@ def _pickled(model: str, where: Path) -> ModelError:
 
 
 def _check_text_tower(model: str, text_config: dict[str, Any]) -> None:
-    """A text tower of transformers' needs its configuration, from a folder or the hub."""
+    """Raise ModelError if the text tower is one of transformers' and its configuration is not found."""
     if not (tower := text_config.get("hf_model_name")):
         return
     from transformers import AutoConfig
@@ -180,7 +180,7 @@ def _has(folder: Path, patterns: Iterable[str]) -> bool:
 
 
 def _meant(name: str, names: list[str]) -> str:
-    # open_clip's names differ in case and dashes only where people misremember them
+    # people misremember the case and the dashes of open_clip's names
     by_lower = {known.lower(): known for known in names}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1)
     return f" Did you mean '{by_lower[close[0]]}'?" if close else ""

@@ -1,6 +1,6 @@
-"""Heads over CLIP embeddings: one linear layer, or a few, in a safetensors file.
+"""Heads over CLIP embeddings: one or a few linear layers in a safetensors file.
 
-LAION's aesthetic predictors are of this kind, and most watermark detectors. Does not know a model by name.
+LAION's aesthetic predictors and most watermark detectors are of this kind. Does not know a model by name.
 """
 
 import itertools
@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"(?:^|\.)(\d+)\.weight$")
 
 
 def head_layers(file: Path, labels: Sequence[str]) -> list[str]:
-    """Names of the layers' weights in a safetensors file, in order, by its header. Raises ModelError."""
+    """The names of the layers' weights in a safetensors file, in order, from its header. Raises ModelError."""
     try:
         from safetensors import safe_open
     except ImportError as error:
@@ -29,12 +29,12 @@ def head_layers(file: Path, labels: Sequence[str]) -> list[str]:
             "a head over CLIP embeddings needs 'safetensors', which is not installed: pip install 'mmsynth[clip]'"
         ) from error
     if not file.is_file():
-        raise ModelError(f"head '{file}' is no file")
+        raise ModelError(f"head '{file}' is not a file")
     try:
         with safe_open(file, framework="np") as opened:
             shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except Exception as error:  # safetensors has its own kind, and the disk has others
-        raise ModelError(f"head '{file}' is no safetensors file: {error}") from error
+    except Exception as error:  # safetensors raises its own kind, and the disk others
+        raise ModelError(f"head '{file}' is not a safetensors file: {error}") from error
     layers = _in_order(shapes)
     if not layers or not _fit(layers, shapes):
         raise ModelError(
@@ -55,7 +55,7 @@ def _in_order(shapes: dict[str, tuple[int, ...]]) -> list[str]:
 
 
 def _fit(layers: Sequence[str], shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Whether they are matrices that follow on each other, with biases of their own and nothing beside them."""
+    """Whether the layers are matrices that chain, each with an optional bias, and the file has nothing else."""
     if any(len(shapes[name]) != 2 for name in layers):
         return False
     if any(shapes[a][0] != shapes[b][1] for a, b in itertools.pairwise(layers)):
@@ -93,11 +93,11 @@ class ClipHead:
             raise ModelError(f"head '{file}' is for embeddings of {wanted} numbers, and '{found.id}' gives {width}")
 
     def pixels_for(self, picture: "PIL.Image.Image") -> Any:
-        """One picture as the model takes it. Safe to call in threads."""
+        """One picture in the model's input format. Safe to call in threads."""
         return self._clip.pixels_for(picture)
 
     def scores(self, prepared: Sequence[Any]) -> list[list[float]]:
-        """For each prepared picture its scores, in the order of the head's rows."""
+        """The scores of each prepared picture, in the order of the head's rows."""
         import torch
         from torch.nn import functional
 

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     import PIL.Image
     import torch
 
-#: height × width × 3, resized and cropped as the model wants it
+#: height × width × 3, resized and cropped for the model
 Pixels = npt.NDArray[np.uint8]
-#: [width], of length one
+#: [width], normalized to length one
 Embedding = npt.NDArray[np.float16]
 
-# a whole model in its dtype, cast once; open_clip's plain "bf16" keeps some layers in float32 for training
+# cast the whole model to its dtype once; open_clip's plain "bf16" keeps some layers in float32 for training
 _PRECISIONS = {"float32": "fp32", "float16": "pure_fp16", "bfloat16": "pure_bf16"}
 
 
@@ -48,7 +48,7 @@ class ClipModel:
 
         from mmsynth.models.clip.towers import CausalText, pool_before_last_block
 
-        try:  # open_clip and the libraries below it raise a dozen kinds for files of another model, or broken ones
+        try:  # open_clip and its libraries raise many kinds of errors for broken files or those of another model
             self._model = open_clip.create_model(
                 found.name,
                 found.pretrained,
@@ -67,31 +67,31 @@ class ClipModel:
         pool_before_last_block(self._model.visual)
         self.info = ModelInfo(found.id, found.revision, dtype_name(dtype))
         self._found, self._device, self._dtype = found, device, dtype
-        # all but the last two work on PIL images; those two, to-tensor and normalise, are done on the device by batch
+        # all transforms but the last two work on PIL images; those two, to-tensor and normalise, run on the device
         *self._resize, _to_tensor, self._normalize = preprocess.transforms
         self._normalize.inplace = True
         self._on_tensors = None if exact else _on_tensors(self._resize)
         self._causal = CausalText.of(self._model)
 
     def reader(self, *, in_pieces: bool = True) -> CaptionReader:
-        """What reads captions for this model. Raises ModelError where its tokenizer is not there."""
+        """The reader of captions for this model. Raises ModelError if its tokenizer is not found."""
         tokenizer = load_tokenizer(self._found)
         context = int(tokenizer.context_length or getattr(self._model, "context_length", 0) or 0)
         return CaptionReader(tokenizer, context, self.positions_used, in_pieces=in_pieces)
 
     @property
     def least_side(self) -> int | None:
-        """No side of a picture need be longer for `pixels_for` to shrink it. None: it is to come whole."""
+        """The side, in pixels, that is enough for `pixels_for`, or None if it needs the picture in full size."""
         return max(self._on_tensors.size) if self._on_tensors else None
 
     def pixels_of(self, image: Image) -> Pixels:
-        """Decoded no larger than the model needs, resized and cropped. Raises ImageError."""
+        """Decode an image no larger than the model needs, resize and crop it. Raises ImageError."""
         if self._on_tensors:
             return self._on_tensors(image.array(self.least_side))
         return self.pixels_for(image.pixels())
 
     def pixels_for(self, picture: "PIL.Image.Image") -> Pixels:
-        """The model's own resize and crop: in PIL where exact, else by torch's vectorized kernel, one level off."""
+        """The model's resize and crop: in PIL if exact, else by torch's vectorized kernel, one level off at most."""
         if self._on_tensors:
             return self._on_tensors(np.asarray(picture))
         for transform in self._resize:
@@ -99,15 +99,15 @@ class ClipModel:
         return np.asarray(picture)
 
     def positions_used(self, tokens: Tokens) -> int:
-        """How many of the first positions decide the embedding."""
+        """How many positions, from the first, decide the embedding."""
         return self._causal.pooled_at(tokens) + 1 if self._causal else len(tokens)
 
     def compare(
         self, images: Sequence[Pixels], texts: Sequence[Sequence[Tokens]], texts_per_batch: int
     ) -> list[tuple[list[float], Embedding]]:
-        """For each image, the cosine with each of its texts, and its embedding. Equal texts are embedded once.
+        """For each image, its cosine with each of its texts, and its embedding. Embeds equal texts once.
 
-        Images may have no texts: these get their embedding alone.
+        An image without texts gets its embedding alone.
         """
         import torch
 
@@ -139,12 +139,12 @@ class ClipModel:
         return normalize(self._model.encode_image(batch, normalize=False).float(), dim=-1)
 
     def normalized(self, batch: "torch.Tensor") -> "torch.Tensor":
-        """Bytes, [images, height, width, 3], as the image tower takes them."""
+        """Turn bytes [images, height, width, 3] into the image tower's input."""
         import torch
 
         pictures = batch.permute(0, 3, 1, 2)
         ready = torch.empty(pictures.shape, dtype=self._dtype, device=batch.device)
-        # one by one on a CPU, whose cache holds one: that halves the time
+        # one by one on a CPU, because its cache holds one image; that halves the time
         at_once = 1 if batch.device.type == "cpu" else len(batch)
         for into, part in zip(torch.split(ready, at_once), torch.split(pictures, at_once), strict=True):
             into.copy_(self._normalize(part.contiguous().to(torch.float32).div_(255)))
@@ -166,7 +166,7 @@ class ClipModel:
 
 
 class TensorResize:
-    """Resize and crop as torchvision's transforms do for PIL images, on bytes: several times as fast."""
+    """Resize and crop bytes as torchvision's transforms do for PIL images, several times as fast."""
 
     def __init__(self, resize: Any, crop: Any | None) -> None:
         #: one number for the shorter side, or height and width
@@ -178,7 +178,7 @@ class TensorResize:
         import torch
         from torchvision.transforms.v2 import functional
 
-        # torch warns of arrays that may not be written to
+        # torch warns of read-only arrays
         pixels = torch.from_numpy(picture if picture.flags.writeable else picture.copy()).permute(2, 0, 1)
         pixels = functional.resize(pixels, self.size, self._interpolation, antialias=True)
         if self._crop is not None:
@@ -188,11 +188,11 @@ class TensorResize:
 
 
 def _on_tensors(transforms: Sequence[Any]) -> TensorResize | None:
-    """The same on bytes, where these are torchvision's resize and crop; None for others (those that pad)."""
+    """The same transforms on bytes if they are torchvision's resize and crop. None for others, such as padding ones."""
     from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
     found = [one for one in transforms if type(one).__module__.startswith("torchvision.")]
-    # what makes pictures RGB has nothing to do here: they come so
+    # skip transforms that convert to RGB: pictures are RGB already
     others = [one for one in transforms if one not in found and "convert" not in _name(one)]
     resize, crop = (found[0] if found else None), (found[1] if len(found) > 1 else None)
     known = not others and type(resize) is Resize and (crop is None or type(crop) is CenterCrop) and len(found) <= 2
@@ -207,7 +207,7 @@ def _name(transform: Any) -> str:
 
 
 def by_length(texts: Sequence[Tokens], size: int) -> list[list[Tokens]]:
-    """Sorted texts in batches of at most `size`, with little padding: none over 16 positions and half its text."""
+    """Split sorted texts into batches of at most `size`, no text longer than 16 or 1.5 times the batch's shortest."""
     batches: list[list[Tokens]] = []
     for tokens in texts:
         fits = batches and len(batches[-1]) < size and len(tokens) <= max(16, 1.5 * len(batches[-1][0]))

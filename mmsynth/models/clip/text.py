@@ -1,4 +1,4 @@
-"""Captions as an open_clip text tower reads them: tokens, and pieces of captions longer than its context.
+"""Turns captions into input for an open_clip text tower: tokens, and pieces of captions longer than its context.
 
 Knows open_clip's tokenizers. Does not know models, images or samples.
 """
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: token ids, cut after the position that the tower pools where that changes nothing
+#: token ids, cut after the position that the tower pools if later ones change nothing
 Tokens = tuple[int, ...]
 
-# no text of more characters than this for each position fits the context; BPE of such a text would take seconds
+# a text with more characters per position never fits the context, and its BPE would take seconds
 _CHARACTERS_A_TOKEN = 20
 _SENTENCE_END = re.compile(r"(?<=[.!?;…])\s+|(?<=[。！？；।۔؟])|\n+")
 _WORD_END = re.compile(r"\s+|(?<=[、，,])")
@@ -20,7 +20,7 @@ _WORD_END = re.compile(r"\s+|(?<=[、，,])")
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Text that fits the context, and how much of its caption it is, in tokens."""
+    """Text that fits the context, and its number of tokens as its weight in the caption."""
 
     text: str
     tokens: Tokens
@@ -29,7 +29,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A caption as the model reads it: one piece where it fits the context."""
+    """A caption as the model reads it: a single piece if it fits the context."""
 
     text: str
     pieces: tuple[Piece, ...]
@@ -37,7 +37,7 @@ class Caption:
 
 
 class CaptionReader:
-    """Text → Caption. `used` says how many positions of a tokenized text the tower needs. Safe to share by threads."""
+    """Text → Caption. `used` gives the number of positions of a tokenized text that the tower needs. Thread-safe."""
 
     def __init__(self, tokenizer: Any, context: int, used: Callable[[Tokens], int], *, in_pieces: bool) -> None:
         self._tokenizer = tokenizer
@@ -45,12 +45,12 @@ class CaptionReader:
         self._used = used
         self._in_pieces = in_pieces
         self._length = _length_with(tokenizer)
-        self._frame = self._length("")  # what every text has: start and end
-        # transformers' fast tokenizers refuse ("Already borrowed") when two threads change their truncation
+        self._frame = self._length("")  # every text has start and end tokens
+        # transformers' fast tokenizers fail ("Already borrowed") if two threads change their truncation
         self._lock = threading.Lock()
 
     def read(self, text: str) -> Caption:
-        """The whole caption: in pieces where it is too long, or cut and marked `truncated`."""
+        """The whole caption. One that is too long comes in pieces, or cut and marked `truncated`."""
         with self._lock:
             if not self._in_pieces:
                 fits = self._fits(text)
@@ -58,7 +58,7 @@ class CaptionReader:
                 return Caption(text, (Piece(read, self._tokens(read), 1),), not fits)
             texts = self._pieces_of(text)
             weights = [1] if len(texts) == 1 else [max(1, self._length(piece) - self._frame) for piece in texts]
-            # a single character is not cut further, whatever it takes
+            # a single character is never cut further
             truncated = any(len(piece) < 2 and not self._fits(piece) for piece in texts)
             pieces = (Piece(piece, self._tokens(piece), weight) for piece, weight in zip(texts, weights, strict=True))
             return Caption(text, tuple(pieces), truncated)
@@ -75,7 +75,7 @@ class CaptionReader:
         return len(" ".join(text.split())) <= self._longest and self._length(text) <= self._context
 
     def _pieces_of(self, text: str) -> list[str]:
-        """`text` cut at sentence ends, else between words, else anywhere, into parts of about equal length that fit."""
+        """Cut `text` at sentence ends, else between words, else anywhere, into parts of similar length that fit."""
         text = text.strip()
         if len(text) < 2 or self._fits(text):
             return [text]
@@ -98,7 +98,7 @@ def _boundary(text: str, at: int, within: int) -> int:
 
 
 def _length_with(tokenizer: Any) -> Callable[[str], int]:
-    """How many positions a text takes untruncated, start and end included."""
+    """A function that gives the number of positions of an untruncated text, start and end included."""
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is not None:  # HFTokenizer and SigLipTokenizer wrap one of transformers'
         clean = getattr(tokenizer, "clean_fn", _canonical)

@@ -1,7 +1,7 @@
-"""What open_clip's towers can leave out without changing the embedding, because nobody looks at it.
+"""Skips work in open_clip's towers that does not change the embedding.
 
-An image tower that pools the class token needs no other token after its last attention; a causal text tower needs no
-position after the pooled one. Both are exact, and used only on the towers that they are known to be exact for.
+An image tower that pools the class token needs no other token after its last attention. A causal text tower needs no
+position after the pooled one. Both shortcuts are exact, and used only on towers for which that is known.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ from mmsynth.models.clip.text import Tokens
 
 
 class FirstTokenBlock(nn.Module):
-    """A tower's last block, worked out for its first token alone: [n, length, width] → [n, 1, width].
+    """A tower's last block, computed for its first token alone: [n, length, width] → [n, 1, width].
 
     The other tokens are still attended to. Of a block's six matrix products over every token, two remain.
     """
@@ -30,14 +30,14 @@ class FirstTokenBlock(nn.Module):
 
 
 def pool_before_last_block(visual: Any) -> bool:
-    """Spare a ViT that pools its class token the other tokens of its last block. Whether it is such a one."""
+    """Make a ViT that pools its class token skip the other tokens in its last block. Returns whether it is one."""
     from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 
     if type(visual) is not VisionTransformer or type(visual.transformer) is not Transformer:
         return False
     blocks = visual.transformer.resblocks
     pools_first = visual.pool_type == "tok" and visual.attn_pool is None and not visual.output_tokens
-    # of a tower with one block, open_clip asks that block for its dtype
+    # open_clip reads the dtype from the first block, which a tower with one block must keep
     plain = len(blocks) > 1 and type(blocks[-1]) is ResidualAttentionBlock and blocks[-1].attn.batch_first
     if pools_first and plain:
         blocks[-1] = FirstTokenBlock(blocks[-1])
@@ -47,8 +47,8 @@ def pool_before_last_block(visual: Any) -> bool:
 class CausalText:
     """open_clip's causal text tower, run on the positions that decide the embedding and no more.
 
-    Under a causal mask a position sees none after it, so what follows the pooled one (the end-of-text token) cannot
-    change it: a caption of 15 tokens needs 15 positions of the 77, and the embedding is the same.
+    Under a causal mask a position sees none after it, so positions after the pooled one (the end-of-text token) cannot
+    change it. A caption of 15 tokens needs 15 of the 77 positions, and the embedding is the same.
     """
 
     def __init__(self, tower: Any, pool: str, end: int) -> None:
@@ -56,7 +56,7 @@ class CausalText:
 
     @classmethod
     def of(cls, model: Any) -> "CausalText | None":
-        """For CLIP and for a TextTransformer that pools at the end-of-text token; None where later positions count."""
+        """For CLIP and for a TextTransformer that pools at the end-of-text token. None if later positions matter."""
         from open_clip.model import CLIP, CustomTextCLIP
         from open_clip.transformer import TextTransformer
 
@@ -74,7 +74,7 @@ class CausalText:
         return cls(tower, pool, int(end or 0))
 
     def pooled_at(self, tokens: Tokens) -> int:
-        """The position that the tower pools, as open_clip's text_global_pool finds it."""
+        """The position that the tower pools, found as in open_clip's text_global_pool."""
         if self._pool == "argmax":
             return tokens.index(max(tokens))
         return tokens.index(self._end) if self._end in tokens else 0

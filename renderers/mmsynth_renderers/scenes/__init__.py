@@ -1,13 +1,13 @@
-"""scenes: a programmatic world of coloured objects, whose every fact is known.
+"""scenes: a programmatic world of coloured objects, in which every fact is known.
 
-vocabulary.py   the words, and what each looks like
+vocabulary.py   the words, and how each looks
 shapes.py       the outlines of the kinds of object
 grammar.py      random scenes, and the prompt that states one
 layout.py       where the objects go
 draw.py         from facts to pixels
 negatives.py    the same scene with one thing changed
 pixels.py       from pixels back to facts
-judge.py        whether what is said of a scene is true
+judge.py        whether statements about a scene are true
 stages.py       the source, the renderer and the filter
 negative_captions.py    the captioner that writes negatives beside the caption
 """

@@ -1,4 +1,4 @@
-"""From facts to pixels: draws exactly the facts it is given, or says why it cannot.
+"""From facts to pixels: draws exactly the given facts, or says why it cannot.
 
 Knows how facts become a picture with boxes. Knows nothing of samples or prompts.
 """
@@ -46,7 +46,7 @@ def draw(scene: Scene, size: int) -> tuple[PIL.Image.Image, Facts]:
         colour = COLOURS[group.colour]
         boxes = []
         for x, y, side in places:
-            # rounded down, all three: so two objects never come nearer than a pixel
+            # all three are rounded down, so two objects never come closer than a pixel
             shape = mask(group.kind, side * size // UNITS)
             left, top = int(x * scale) + shape.left, int(y * scale) + shape.top
             picture.paste(colour, (left, top), shape.alpha)
@@ -87,7 +87,7 @@ def background_picture(name: str, size: int) -> PIL.Image.Image:
 
 
 def check_drawable(facts: Facts) -> None:
-    """Raise SampleError(`scene_not_drawable`) for words that this world does not have. Layout is not tried."""
+    """Raise SampleError(`scene_not_drawable`) for words that this world does not have. Does not try the layout."""
     if facts.background not in BACKGROUNDS:
         raise _unknown("background", facts.background, BACKGROUNDS)
     if len(facts.objects) > MAX_GROUPS:

@@ -1,6 +1,6 @@
 """Random scenes, and the prompt that states everything in one: the world's grammar.
 
-Knows what a scene may hold and how English says it. Knows nothing of places or pixels, except whether things fit.
+Knows what a scene may hold and how to say it in English. Knows nothing of places or pixels, except whether things fit.
 """
 
 import random
@@ -29,7 +29,7 @@ Group = tuple[str, str]  # kind and colour
 
 
 class World(NamedTuple):
-    """What random scenes hold: which kinds and sizes of object, how many groups of like ones, how many in a group."""
+    """The content of random scenes: kinds and sizes of objects, number of groups, and number of objects in a group."""
 
     kinds: tuple[str, ...] = KINDS
     sizes: tuple[str, ...] = ("small", "large")
@@ -37,7 +37,7 @@ class World(NamedTuple):
     max_count: int = MAX_COUNT
 
 
-#: name → world; `nano` is the part that nano-diffusion was taught to draw
+#: name → world; `nano` is the part that nano-diffusion learned to draw
 WORLDS = {
     "whole": World(),
     "nano": World(
@@ -68,7 +68,7 @@ def _random_looks(rng: random.Random, groups: int, kinds: Sequence[str], colours
     looks: list[Group] = []
     while len(looks) < groups:
         kind, colour = rng.choice(kinds), rng.choice(colours)
-        # a kind or a colour that comes twice is what makes a scene worth reading closely
+        # a kind or a colour that comes twice makes a scene worth reading closely
         if looks and rng.random() < 0.3:
             kind, colour = (looks[-1][0], colour) if rng.random() < 0.5 else (kind, looks[-1][1])
         if (kind, colour) not in looks:
@@ -77,7 +77,7 @@ def _random_looks(rng: random.Random, groups: int, kinds: Sequence[str], colours
 
 
 def _random_relations(rng: random.Random, groups: int) -> tuple[Relation, ...]:
-    """As many relations as tie the groups together, out of an arrangement that exists, either way round."""
+    """Just enough relations to connect the groups, each either way round, taken from an arrangement that exists."""
     if groups == 1:
         return ()
     holding = sorted(layout.relations_of(rng.choice(layout.arrangements(groups, ()))))
@@ -85,7 +85,7 @@ def _random_relations(rng: random.Random, groups: int) -> tuple[Relation, ...]:
     chosen: list[Relation] = []
     tied: set[int] = set()
     while len(chosen) < groups - 1:
-        # each one after the first ties a new group to those already tied
+        # each relation after the first connects a new group to the others
         subject, relation, other = next(h for h in holding if not chosen or len({h[0], h[2]} & tied) == 1)
         chosen.append(Relation(subject=subject, relation=relation, object=other))
         tied |= {subject, other}
@@ -96,7 +96,7 @@ def _sizes_that_fit(
     rng: random.Random, counts: Sequence[int], relations: Sequence[Relation], known: Sequence[str]
 ) -> list[str]:
     sizes = [rng.choice(known) for _ in counts]
-    # with any relation turned round, too, so that every scene has a hard negative that can be drawn
+    # they must also fit with any relation reversed, so that every scene has a drawable hard negative
     wanted = [relations, *layout.turned_round(relations)]
     # the largest crowd becomes small first: a scene of small objects always fits
     while not all(layout.fits(list(zip(counts, sizes, strict=True)), each) for each in wanted):
@@ -106,7 +106,7 @@ def _sizes_that_fit(
 
 
 def random_absent(rng: random.Random, looks: Sequence[Group]) -> tuple[Absent, ...]:
-    """What is certainly not there: half near misses (a kind that is there in another colour), half kinds not there."""
+    """Things that are certainly absent: half are near misses (a present kind in another colour), half absent kinds."""
     there = {kind for kind, _ in looks}
     absent: dict[Absent, None] = {}
     while len(absent) < _ABSENT // 2:
@@ -141,7 +141,7 @@ def _things(facts: Facts, rng: random.Random) -> str:
         subject, word, other = relation.subject, relation.relation, relation.object
         if rng.random() < 0.5:
             subject, word, other = other, OPPOSITES[word], subject
-        # a group said before is referred to, and the new one comes first
+        # refer back to a known group, and put the new one first
         if subject in said and other not in said:
             subject, word, other = other, OPPOSITES[word], subject
         ends = [_reference(facts, i) if i in said else phrases[i] for i in (subject, other)]
@@ -164,7 +164,7 @@ def _phrase(group: ObjectFacts) -> str:
 
 
 def _reference(facts: Facts, group: int) -> str:
-    """the stars; the red stars where there are others"""
+    """the stars, or the red stars if there are others"""
     meant = facts.objects[group]
     noun = plural(meant.kind) if meant.count > 1 else meant.kind
     alone = sum(other.kind == meant.kind for other in facts.objects) == 1

@@ -1,7 +1,7 @@
-"""Reads what a model said of a drawn scene, and judges each statement by the scene's facts.
+"""Reads a model's statements about a drawn scene, and judges each by the scene's facts.
 
-Knows the English of the scene world (it is small, and nano-vlm says nothing else), and geometry: "left of" is true
-where every object of the one group lies left of every object of the other, whether the facts state it or not.
+Knows the English of the scene world (it is small, and nano-vlm says nothing else) and geometry: "left of" is true if
+every object of one group lies left of every object of the other, whether the facts state it or not.
 """
 
 import re
@@ -34,7 +34,7 @@ _BACKGROUND = re.compile(
 
 @dataclass(frozen=True)
 class Mention:
-    """ "three large red stars"; for "the stars" no count is stated. Empty or 0: not said."""
+    """ "three large red stars", or "the stars", which states no count. Empty or 0 means not stated."""
 
     kind: str
     colour: str
@@ -42,12 +42,12 @@ class Mention:
     count: int
 
     def means(self, group: ObjectFacts) -> bool:
-        """Whether the group looks as said; how many there are is another question."""
+        """Whether the group looks as stated. Ignores the count."""
         return group.kind == self.kind and self.colour in {"", group.colour} and self.size in {"", group.size}
 
 
 class Placed(NamedTuple):
-    """One mention in relation to another, both as indices; `end` is where the words of the relation end."""
+    """One mention in relation to another, both as indices. `end` is where the words of the relation end."""
 
     subject: int
     relation: str
@@ -66,7 +66,7 @@ class Said:
 
 
 def read(text: str) -> Said:
-    """What a caption or an answer states. Positions are those of the text with single spaces."""
+    """The statements of a caption or an answer. Positions refer to the text with single spaces."""
     text = " ".join(text.lower().split())
     said = Said()
     end = 0
@@ -90,7 +90,7 @@ Verdicts = Iterator[tuple[str, bool]]
 
 
 def statements(said: Said, facts: Facts) -> Verdicts:
-    """What is said, by sort (`object`, `colour`, `count`, `size`, `relation`, `background`), and whether it is true."""
+    """The statements by sort (`object`, `colour`, `count`, `size`, `relation`, `background`), and which are true."""
     for mention in said.mentions:
         of_kind = [group for group in facts.objects if group.kind == mention.kind]
         yield "object", bool(of_kind)
@@ -112,7 +112,7 @@ def holds(subject: Mention, relation: str, other: Mention, facts: Facts) -> bool
 
 
 def lies(a: ObjectFacts, relation: str, b: ObjectFacts) -> bool:
-    """By the boxes: every object of `a` beyond every object of `b`."""
+    """Whether, by the boxes, every object of `a` lies beyond every object of `b`."""
     if relation in {"right of", "below"}:
         a, b, relation = b, a, OPPOSITES[relation]
     low, high = (0, 2) if relation == "left of" else (1, 3)
@@ -120,7 +120,7 @@ def lies(a: ObjectFacts, relation: str, b: ObjectFacts) -> bool:
 
 
 def stated(said: Said, facts: Facts) -> Verdicts:
-    """What the facts hold, by sort, and whether the text states it."""
+    """The facts, by sort, and whether the text states each."""
     for group in facts.objects:
         meant = [m for m in said.mentions if m.kind == group.kind and m.colour == group.colour]
         yield "object", any(m.kind == group.kind for m in said.mentions)
@@ -133,7 +133,7 @@ def stated(said: Said, facts: Facts) -> Verdicts:
 
 
 def _is_stated(said: Said, subject: int, relation: str, other: int, facts: Facts) -> bool:
-    """Said so, or the other way round."""
+    """Whether the text states the relation, in either direction."""
     ends = {(subject, relation, other), (other, OPPOSITES[relation], subject)}
     return any(
         said.mentions[a].means(facts.objects[s]) and r == word and said.mentions[b].means(facts.objects[o])

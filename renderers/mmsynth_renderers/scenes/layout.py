@@ -1,7 +1,7 @@
-"""Where the objects of a scene go: squares in 64ths of the image's side, from facts and a seed.
+"""Places the objects of a scene, as squares in 64ths of the image's side, from facts and a seed.
 
-The image is cut into one region for each group, side by side or one above the other, so that whatever relation is
-stated between two groups holds for all of their objects. Inside its region a group keeps together on a loose grid.
+The image is cut into one region for each group, side by side or one above the other. So a relation stated between two
+groups holds for all of their objects. Inside its region, a group stays together on a loose grid.
 Knows counts, sizes and relations; knows nothing of kinds, colours or pixels.
 """
 
@@ -14,12 +14,12 @@ from math import ceil
 from mmsynth.facts import Relation
 from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS, OPPOSITES, SIZES, UNITS
 
-#: the least units between any two objects, and twice what is kept free at the rim
+#: the least units between any two objects, and twice the free rim
 GAP = 2
-#: the smallest image in which the gap is still a pixel
+#: the smallest image in which the gap is at least a pixel
 MIN_PIXELS = UNITS // GAP
 
-#: left, top and side of an object's square, in units; the side is whole, so that outlines can be kept
+#: left, top and side of an object's square, in units; the side is a whole number, so that outlines can be cached
 Place = tuple[float, float, int]
 #: a group's number, or an axis (0: from left to right, 1: from top to bottom) and the trees along it
 Tree = int | tuple[int, tuple["Tree", ...]]
@@ -27,7 +27,7 @@ Tree = int | tuple[int, tuple["Tree", ...]]
 Grid = tuple[int, int]
 
 
-#: what decides whether a group fits: how many objects, and their size
+#: a group's number of objects and their size, which decide whether it fits
 Need = tuple[int, str]
 
 
@@ -38,7 +38,7 @@ class NoLayout(Exception):
 def place(
     needs: Sequence[Need], relations: Sequence[Relation], rng: random.Random, gap: int = GAP
 ) -> list[list[Place]]:
-    """For each group the places of its objects, `gap` units or more between any two. Raises NoLayout."""
+    """The places of each group's objects, with `gap` units or more between any two. Raises NoLayout."""
     if not needs:
         return []
     trees = arrangements(len(needs), stated(relations))
@@ -53,31 +53,31 @@ def place(
 
 
 def fits(needs: Sequence[Need], relations: Sequence[Relation]) -> bool:
-    """Whether `place` will find a layout with the least gap."""
+    """Whether `place` would find a layout with the least gap."""
     trees = arrangements(len(needs), stated(relations))
     return not needs or any(_grids_that_fit(tree, tuple(needs), GAP) for tree in trees)
 
 
 def turned_round(relations: Sequence[Relation]) -> Iterator[tuple[Relation, ...]]:
-    """The same relations with one of them said of the opposite direction, each in turn."""
+    """The relations with one of them reversed, for each in turn."""
     for i, relation in enumerate(relations):
         turned = relation.model_copy(update={"relation": OPPOSITES[relation.relation]})
         yield (*relations[:i], turned, *relations[i + 1 :])
 
 
-# -- which arrangements there are ------------------------------------------------------------------------------------
+# -- the possible arrangements ---------------------------------------------------------------------------------------
 
 Stated = tuple[tuple[int, str, int], ...]
 
 
 def stated(relations: Sequence[Relation]) -> Stated:
-    """Relations as plain tuples, which can be a cache's key."""
+    """Relations as plain tuples, which can be cache keys."""
     return tuple((r.subject, r.relation, r.object) for r in relations)
 
 
 @lru_cache(maxsize=4096)
 def arrangements(groups: int, relations: Stated) -> tuple[Tree, ...]:
-    """Every way to cut the image among the groups in which all the relations hold."""
+    """Every way to divide the image among the groups so that all relations hold."""
     return tuple(tree for tree in _trees(groups) if set(relations) <= relations_of(tree))
 
 
@@ -102,7 +102,7 @@ _BEFORE, _AFTER = ("left of", "above"), ("right of", "below")
 
 @lru_cache(maxsize=64)
 def relations_of(tree: Tree) -> frozenset[tuple[int, str, int]]:
-    """All the relations that hold between the groups of an arrangement: one for every two groups, said both ways."""
+    """All relations between the groups of an arrangement: one for every two groups, in both directions."""
     if isinstance(tree, int):
         return frozenset()
     axis, branches = tree
@@ -126,7 +126,7 @@ def _groups(tree: Tree) -> list[int]:
 
 @lru_cache(maxsize=2**15)
 def _grids_that_fit(tree: Tree, needs: tuple[Need, ...], gap: int) -> tuple[tuple[Grid, ...], ...]:
-    """The choices of one grid for each group with which everything fits at the least size."""
+    """The choices of grids, one per group, with which everything fits at the least size."""
     cells = [SIZES[size][0] + gap for _, size in needs]
     choices = product(*(_grids(count) for count, _ in needs))
     return tuple(grids for grids in choices if max(_extent(tree, grids, cells)) <= UNITS)
@@ -134,7 +134,7 @@ def _grids_that_fit(tree: Tree, needs: tuple[Need, ...], gap: int) -> tuple[tupl
 
 @lru_cache(maxsize=32)
 def _grids(count: int) -> tuple[Grid, ...]:
-    """Grids that hold `count` cells with no row or column to spare."""
+    """Grids for `count` cells, without a spare row or column."""
     return tuple({(columns, ceil(count / columns)): None for columns in range(1, count + 1)})
 
 
@@ -157,7 +157,7 @@ def _placed(
 ) -> list[list[Place]]:
     least = [SIZES[size][0] for _, size in needs]
     sides = [rng.randint(*SIZES[size]) for _, size in needs]
-    # sizes drawn freely, then taken back towards the least ones until everything fits
+    # draw sizes freely, then shrink them towards the least ones until everything fits
     for share in (1.0, 0.75, 0.5, 0.25, 0.0):
         cells = [low + int(share * (side - low)) + gap for low, side in zip(least, sides, strict=True)]
         if share == 0 or max(_extent(tree, grids, cells)) <= UNITS:
@@ -174,7 +174,7 @@ Region = tuple[float, float, float, float]
 def _regions(
     tree: Tree, region: Region, grids: Sequence[Grid], cells: Sequence[int], rng: random.Random
 ) -> list[tuple[int, Region]]:
-    """Cut `region` (left, top, width, height) among the groups; each gets what it needs and a share of the rest."""
+    """Divide `region` (left, top, width, height) among the groups. Each gets its need and a share of the rest."""
     if isinstance(tree, int):
         return [(tree, region)]
     axis, branches = tree
@@ -195,7 +195,7 @@ def _regions(
 def _in_region(
     region: Region, count: int, grid: Grid, side_and_gap: tuple[int, int], rng: random.Random
 ) -> list[Place]:
-    """The objects of one group: on a grid a little looser than it must be, each shaken in its cell."""
+    """The objects of one group, on a grid a little looser than needed, each moved at random in its cell."""
     left, top, width, height = region
     side, gap = side_and_gap
     cell = side + gap
@@ -203,7 +203,7 @@ def _in_region(
     across, down = columns * cell, rows * cell
     loose_x = min(width / across, rng.uniform(1, 1.3))
     loose_y = min(height / down, rng.uniform(1, 1.3))
-    # nearer to the middle of the region than to its rim, so that a relation is seen along its own axis
+    # closer to the middle of the region than to its rim, so that a relation is visible along its own axis
     x0 = left + (width - across * loose_x) * (0.1 + 0.8 * rng.random())
     y0 = top + (height - down * loose_y) * (0.1 + 0.8 * rng.random())
     pitch_x, pitch_y = cell * loose_x, cell * loose_y

@@ -1,4 +1,4 @@
-"""The captioner `negatives`: captions that are almost true of a scene, for what should tell them from the true one."""
+"""The captioner `negatives`: captions that are almost true of a scene, to test and train caption scorers."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -14,12 +14,12 @@ from mmsynth_renderers.scenes.negatives import hard_negatives
 
 
 class NegativeCaptions(Captioner):
-    """Put captions that are wrong in one thing into `record["negatives"]`: colour, shape, count and relation.
+    """Put captions with one mistake into `record["negatives"]`: in colour, shape, count or relation.
 
-    Made from `record["facts"]`: each states the whole scene, as the captioner `facts` does, with just that changed;
-    a kind that a scene has none of (relations, mostly) is left out. The caption itself stays. `calibrate` judges a
-    filter by them, kind by kind, and CLIP models learn from them. A sample without facts, or with those of another
-    world than the scenes', goes on as it came.
+    Each states the whole scene from `record["facts"]`, like the captioner `facts`, with just one thing changed. A kind
+    of change that the scene does not allow (mostly relations) is left out. The caption itself stays. `calibrate` tests
+    a filter with them, kind by kind, and CLIP models learn from them. A sample without facts, or with facts of another
+    world, goes on unchanged.
     """
 
     record_fields: ClassVar[frozenset[str]] = frozenset({"negatives"})
@@ -30,13 +30,13 @@ class NegativeCaptions(Captioner):
         registry.load("caption", "facts")
 
     def setup(self, device: str) -> None:
-        # by its name: what plugins share goes through the registry
+        # by name, since plugins reach each other through the registry only
         writer: Stage = registry.load("caption", "facts")(qa=0)
         self._writer = self.sub_stage(writer)
         self._writer.setup(device)
 
     def prepare(self, sample: Sample) -> dict[str, Facts]:
-        """What was changed → the facts that are then no longer true."""
+        """The kind of change → the changed facts, which are no longer true."""
         try:
             facts = Facts.model_validate(sample.record.get("facts"))
             return hard_negatives(facts, seed=self.seed_of(sample))
@@ -51,7 +51,7 @@ class NegativeCaptions(Captioner):
             raise RuntimeError(f"{type(self).__name__}.setup() must run before the first batch")
         if not changed:
             return sample
-        # a key of its own for each, so that the phrasings differ
+        # each has its own key, so that the phrasings differ
         asked = [Sample(f"{sample.key}-{what}", record={"facts": _json(facts)}) for what, facts in changed.items()]
         told = self._writer.process(asked)
         texts = {

@@ -1,4 +1,4 @@
-"""Hard negatives: the same scene with one thing changed, and so no longer true of its picture."""
+"""Hard negatives: scenes with one thing changed, so that they are no longer true of the picture."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ from mmsynth_renderers.scenes.vocabulary import MAX_COUNT, visible_colours
 
 
 def hard_negatives(facts: Facts, seed: int) -> dict[str, Facts]:
-    """By what was changed (`colour`, `shape`, `count`, `relation`), scenes that differ from `facts` in that alone.
+    """Scenes that differ from `facts` in one thing only, by the kind of change: `colour`, `shape`, `count`, `relation`.
 
-    Each can be drawn, and is false of a picture of `facts`. A relation is turned round; a scene without relations
-    has no such negative. Boxes are left out, and so is what was absent and now is there.
+    Each can be drawn, and is false of a picture of `facts`. The change of a relation reverses it, so a scene without
+    relations has no such negative. Boxes are removed, and so are absent things that are now present.
     Raises SampleError(`scene_not_drawable`) for facts of another world.
     """
     check_drawable(facts)
@@ -31,7 +31,7 @@ def _colours(facts: Facts, rng: random.Random) -> Iterator[Facts]:
     for i, group in _shuffled(facts, rng):
         colours = [c for c in visible_colours(facts.background) if c != group.colour]
         rng.shuffle(colours)
-        # half of the time a colour that another group has: the words are all there, and tied wrongly
+        # half of the time, take another group's colour: all words are right, but combined wrongly
         if rng.random() < 0.5:
             others = {other.colour for other in facts.objects}
             colours.sort(key=lambda colour: colour not in others)
@@ -79,7 +79,7 @@ def _with_group(facts: Facts, i: int, **changed: object) -> Facts:
 
 
 def _can_be_drawn(facts: Facts) -> bool:
-    """Whether the groups can still be told apart, and fit with their relations."""
+    """Whether the groups are still distinct, and fit with their relations."""
     looks = {(group.kind, group.colour) for group in facts.objects}
     needs = [(group.count, group.size) for group in facts.objects]
     return len(looks) == len(facts.objects) and layout.fits(needs, facts.relations)

@@ -1,7 +1,7 @@
-"""Reads a picture of the scene world back into facts, by its pixels alone: connected components and their colours.
+"""Reads a picture of the scene world back into facts from its pixels: connected components and their colours.
 
-Nothing here is learned. Each component that is not background is compared with the drawer's own silhouettes, so a
-blot is no object. Knows the world's colours and outlines; knows nothing of captions.
+Nothing here is learned. Each component that is not background is compared with the drawer's own silhouettes, so a blot
+does not count as an object. Knows the world's colours and outlines; knows nothing of captions.
 """
 
 from collections import defaultdict
@@ -17,13 +17,13 @@ from mmsynth_renderers.scenes.draw import background_picture
 from mmsynth_renderers.scenes.shapes import KINDS, mask
 from mmsynth_renderers.scenes.vocabulary import BACKGROUNDS, COLOURS, SIZES, UNITS
 
-#: the side that pictures are read at
+#: pictures are scaled to this side before reading
 SIDE = 64
-#: distance from the background, in RGB, from which a pixel belongs to an object
+#: a pixel at least this far from the background, in RGB, belongs to an object
 _FOREGROUND = 70.0
-#: fewer pixels are a blot
+#: a component with fewer pixels is a blot
 _LEAST_PIXELS = 12
-#: overlap with a silhouette (what both cover, of what either covers) below which a component is a blot
+#: a component whose overlap with every silhouette (intersection over union) is lower is a blot
 _LEAST_OVERLAP = 0.6
 #: silhouettes and components are compared in squares of this side
 _CANVAS = 32
@@ -33,7 +33,7 @@ _PALETTE = np.array(list(COLOURS.values()), dtype=np.float32)
 
 
 class Seen(NamedTuple):
-    """One object: its look, its box as fractions of the picture, and how well its silhouette fits (0 to 1)."""
+    """One object: its look, its box as fractions of the picture, and the fit of its silhouette (0 to 1)."""
 
     kind: str
     colour: str
@@ -60,7 +60,7 @@ def facts_of(picture: PIL.Image.Image) -> Facts:
 
 
 def see(picture: PIL.Image.Image) -> tuple[str, list[Seen]]:
-    """The background's name and every object, from the top left."""
+    """The background's name, and every object from the top left."""
     if picture.size != (SIDE, SIDE):
         picture = picture.resize((SIDE, SIDE), PIL.Image.Resampling.BOX)
     rgb = np.asarray(picture.convert("RGB"), dtype=np.float32)
@@ -71,9 +71,9 @@ def see(picture: PIL.Image.Image) -> tuple[str, list[Seen]]:
 
 
 def _background(rgb: _Array) -> tuple[str, _Array]:
-    """The background nearest to the picture, and that background without objects."""
+    """The name of the background closest to the picture, and that background without objects."""
     pictures = {name: _empty(name) for name in BACKGROUNDS}
-    # by the nearer half of the pixels: the others may be objects
+    # compare the closer half of the pixels, because the others may be objects
     distance = {name: np.quantile(np.linalg.norm(rgb - empty, axis=2), 0.45) for name, empty in pictures.items()}
     best = min(distance, key=lambda name: distance[name])
     return best, pictures[best]
@@ -85,7 +85,7 @@ def _empty(name: str) -> _Array:
 
 
 def _components(there: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.bool_]]:
-    """Masks of the regions that hang together by their sides: each takes the largest number among its neighbours."""
+    """Masks of the regions connected by their sides. Pixels repeatedly take their neighbours' largest number."""
     numbers = np.where(there, np.arange(1, there.size + 1).reshape(there.shape), 0)
     while True:
         padded = np.pad(numbers, 1)
@@ -114,7 +114,7 @@ def _seen(rgb: _Array, empty: _Array, component: npt.NDArray[np.bool_], backgrou
 
 
 def _colour(pixels: _Array, empty: _Array, background: str) -> str:
-    """By the pixels that are farthest from the background: the others are edges."""
+    """The colour of an object, from the pixels farthest from the background. The others are edges."""
     far = np.linalg.norm(pixels - empty, axis=1)
     middle = np.median(pixels[far >= np.quantile(far, 0.5)], axis=0)
     names = list(COLOURS)
@@ -124,7 +124,7 @@ def _colour(pixels: _Array, empty: _Array, background: str) -> str:
 
 
 def _coverage(rgb: _Array, empty: _Array, component: npt.NDArray[np.bool_], colour: _Array) -> _Array:
-    """How much of each pixel the object covers, 0 to 1; of the component and the edge around it."""
+    """How much of each pixel the object covers, 0 to 1, in the component and the edge around it."""
     padded = np.pad(component, 1)
     near = padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
     way = colour - empty
@@ -133,7 +133,7 @@ def _coverage(rgb: _Array, empty: _Array, component: npt.NDArray[np.bool_], colo
 
 
 def _kind(cover: _Array, box: tuple[int, int, int, int]) -> tuple[str, float, int]:
-    """The kind whose silhouette fits best, how well, and the side it was drawn with."""
+    """The kind whose silhouette fits best, its fit, and its side."""
     top, left, bottom, right = box
     height, width = bottom - top, right - left
     best = ("", 0.0, 0)
@@ -161,7 +161,7 @@ def _overlap(cover: _Array, alpha: _Array, y: int, x: int) -> float:
 
 @lru_cache(maxsize=1)
 def _silhouettes() -> list[tuple[str, int, _Array]]:
-    """Every kind at every side that the drawer uses, and a little beyond."""
+    """Every kind at every side that the drawer uses, and some sides beyond."""
     sides = range(SIZES["small"][0] - 1, SIZES["large"][1] + 2)
     return [
         (kind, side, np.asarray(mask(kind, side).alpha, dtype=np.float32) / np.float32(255))
@@ -171,5 +171,5 @@ def _silhouettes() -> list[tuple[str, int, _Array]]:
 
 
 def _size(group: list[Seen]) -> str:
-    """What most of them are."""
+    """The most frequent size of the group."""
     return "large" if 2 * sum(seen.size == "large" for seen in group) > len(group) else "small"

@@ -1,7 +1,7 @@
 """The outlines: each kind of object as a clean silhouette in a unit square, y pointing down.
 
-Knows geometry only. Strokes are kept bold, at least an eighth of the side, so that they survive at 9 pixels;
-what tells one kind from another is its silhouette, since every object has one colour.
+Knows geometry only. Strokes are bold, at least an eighth of the side, so that they survive at 9 pixels. Only the
+silhouette tells kinds apart, since every object has a single colour.
 """
 
 import math
@@ -26,7 +26,7 @@ class Pen:
 
     def _scaled(self, bounds: Bounds) -> Bounds:
         left, top, right, bottom = (edge * self._side for edge in bounds)
-        # PIL counts the last pixel in, hence the one taken off
+        # PIL includes the last pixel, so subtract one
         return left, top, right - 1, bottom - 1
 
     def polygon(self, points: Sequence[Point], ink: int = 255) -> None:
@@ -225,7 +225,7 @@ KINDS = tuple(_OUTLINES)
 
 
 class Mask(NamedTuple):
-    """A silhouette cut to its own bounds, and where those lie in the object's square."""
+    """A silhouette cropped to its bounds, and their place in the object's square."""
 
     alpha: PIL.Image.Image
     left: int

@@ -1,5 +1,4 @@
-"""The scene world as plugins: the source that thinks up scenes, the renderer that draws them, and the filter that
-knows whether what is said of them is true."""
+"""The scene world as plugins: a source invents scenes, a renderer draws them, a filter checks captions by pixels."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, Literal
@@ -20,16 +19,16 @@ from mmsynth_renderers.scenes.vocabulary import MAX_GROUPS
 
 
 class SceneSource(Source):
-    """Gives random scenes: the facts of each, and the prompt that states them; `SceneRenderer` draws them.
+    """Invent random scenes: the facts of each, and a prompt that states them. `SceneRenderer` draws them.
 
-    Scene i depends on `seed` and i alone, so a longer run begins with the scenes of a shorter one.
+    Scene i depends on `seed` and i alone, so a longer run starts with the scenes of a shorter one.
     """
 
     main: ClassVar[str] = "n"
 
     n: int = Field(ge=1, description="how many scenes")
     seed: int = 0
-    world: Literal["whole", "nano"] = Field("whole", description="nano: the part of it that nano-diffusion can draw")
+    world: Literal["whole", "nano"] = Field("whole", description="nano: the part that nano-diffusion can draw")
     max_groups: int = Field(MAX_GROUPS, ge=1, le=MAX_GROUPS, description="the most groups of like objects in a scene")
 
     def count(self) -> int:
@@ -60,15 +59,15 @@ class SceneSource(Source):
 
 
 class SceneRenderer(Renderer):
-    """Draws `record["facts"]`, exactly those, and writes the box of every object into them.
+    """Draw exactly `record["facts"]`, and write the box of every object into them.
 
-    `size` × `size` pixels, antialiased. Where objects go comes from the sample's own seed, and is the same at any
-    size but for rounding. Raises SampleError: `no_facts`, or `scene_not_drawable` for a word that this world does
-    not have, relations that contradict each other, or more than fits.
+    Pictures have `size` × `size` pixels, antialiased. The sample's own seed decides the places of objects, which are
+    the same at any size up to rounding. Raises SampleError: `no_facts`, or `scene_not_drawable` for words that this
+    world does not have, contradictory relations, or more objects than fit.
     """
 
     size: int = Field(64, ge=MIN_PIXELS, description="width and height in pixels; below 32, objects would touch")
-    gap: int = Field(GAP, ge=GAP, le=16, description="64ths of the side that stay free between any two objects")
+    gap: int = Field(GAP, ge=GAP, le=16, description="free space between any two objects, in 64ths of the side")
 
     def prepare(self, sample: Sample) -> Scene:
         if not sample.record.get("facts"):
@@ -89,16 +88,16 @@ class SceneRenderer(Renderer):
 
 
 class SceneTruth(Filter):
-    """Score how much of what the caption says of a scene is true of its pixels, from 0 to 1, as `truth`.
+    """Score the share of a caption's statements about a scene that are true of its pixels, from 0 to 1, as `truth`.
 
-    By connected components, colours and silhouettes, without any learned part; so it can judge what learned models
-    draw and say. Knows the words and looks of the scene world only: a caption that states nothing of it scores 0.
-    The record keeps the count: `record["truth"] = {"stated": 7, "true": 6}`. Reason: `truth_below_min`. Without `min`
+    Uses connected components, colours and silhouettes, without any learned part, so it can judge what learned models
+    draw and say. Knows the words and looks of the scene world only: a caption that states nothing about it scores 0.
+    The record keeps the counts: `record["truth"] = {"stated": 7, "true": 6}`. Reason: `truth_below_min`. Without `min`
     it only scores. With it, a sample without a caption is dropped as `no_caption`. Samples without an image fail as
     `no_image`.
     """
 
-    min: float | None = Field(None, ge=0, le=1, description="the least share; None: score only")
+    min: float | None = Field(None, ge=0, le=1, description="drop below this share; None: score only")
 
     def score_names(self) -> tuple[str, ...]:
         return ("truth",)

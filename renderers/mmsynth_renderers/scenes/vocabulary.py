@@ -1,4 +1,4 @@
-"""The words of the scene world, and what each looks like: colours, backgrounds, sizes.
+"""The words of the scene world, and how each looks: colours, backgrounds, sizes.
 
 Knows names and numbers only. The kinds of object are in `shapes`, beside the outlines that draw them.
 """
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 Rgb = tuple[int, int, int]
 
-#: twelve colours that nobody takes for one another, at 9 pixels or at 900
+#: twelve colours that are easy to tell apart, at 9 pixels or at 900
 COLOURS: dict[str, Rgb] = {
     "red": (222, 28, 36),
     "orange": (255, 136, 0),
@@ -44,9 +44,9 @@ BACKGROUNDS: dict[str, Background] = {
     "checked pink": Background(((255, 236, 242), (252, 212, 224)), "checks", frozenset({"white", "pink"})),
 }
 
-#: places and sizes are measured in 64ths of the image's side, whatever its pixels
+#: the unit of places and sizes: 64ths of the image's side, at any number of pixels
 UNITS = 64
-#: side of an object, in units, from the least to the most; "" is a size that says nothing
+#: size → least and greatest side of an object, in units; "" is an unstated size
 SIZES: dict[str, tuple[int, int]] = {"small": (9, 10), "": (11, 13), "large": (14, 23)}
 
 MAX_COUNT = 5
@@ -54,7 +54,7 @@ MAX_GROUPS = 3
 
 OPPOSITES = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 
-#: plurals that do not just take an s; fish are fish
+#: plurals that need more than an s, or none
 PLURALS = {"cactus": "cactuses", "cross": "crosses", "hourglass": "hourglasses", "fish": "fish"}
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 
