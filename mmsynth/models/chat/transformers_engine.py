@@ -18,6 +18,7 @@ from mmsynth.errors import MMSynthError, ModelError, SampleError
 from mmsynth.models.chat.base import BatchChatModel, ModelSpec, Reply, Request, Usage
 from mmsynth.models.chat.checkpoints import Checkpoint, find_checkpoint, load_checkpoint
 from mmsynth.models.chat.choices import ChoiceScores, choice_tokens
+from mmsynth.models.chat.generation_configs import leave_choosing_to_requests, stop_ids
 from mmsynth.models.chat.prompting import Prompts, Row, picture_names, prompts_for
 from mmsynth.models.chat.replies import ReplyWriter, opens_thought
 from mmsynth.models.chat.sampling import Decoding, FiniteScores, PromptColumns, RepetitionPenalty, StopStrings
@@ -30,13 +31,6 @@ if TYPE_CHECKING:
     import PIL.Image
     import torch
 
-#: the settings kept from a checkpoint's generation config: special tokens and forbidden tokens. The request decides how
-#: to choose tokens (sampling, beams, lengths)
-_KEPT = (
-    *("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id"),
-    *("forced_bos_token_id", "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens"),
-    *("bad_words_ids", "no_repeat_ngram_size"),
-)
 _MOST_DECODING_THREADS = 4
 
 
@@ -96,12 +90,12 @@ class TransformersChat(BatchChatModel):
             self.tokenizer.pad_token = self.tokenizer.eos_token
         self._repetition_penalty = float(getattr(self.model.generation_config, "repetition_penalty", None) or 1.0)
         self._stop_strings = _strings(getattr(self.model.generation_config, "stop_strings", None))
-        self._configs = _leave_choosing_to_requests(self.model, self.tokenizer)
+        self._configs = leave_choosing_to_requests(self.model, self.tokenizer)
         # a fast tokenizer must not pad in one thread while it reads or writes in another: one at a time makes inputs,
         # and what turns tokens into text has a copy of its own, so that the device waits for none of them
         self._making_inputs = threading.Lock()
         self._writing = copy.deepcopy(self.tokenizer) if self.tokenizer.is_fast else self.tokenizer
-        self._writer = ReplyWriter(self._writing, _stop_ids(self.model))
+        self._writer = ReplyWriter(self._writing, stop_ids(self.model))
         self._decoders = ThreadPoolExecutor(
             min(_MOST_DECODING_THREADS, os.cpu_count() or 1), thread_name_prefix="mmsynth-pictures"
         )
@@ -276,31 +270,3 @@ def _shown(request: Request, pictures: "Mapping[int, PIL.Image.Image | SampleErr
             raise picture
         shown.append(picture)
     return shown
-
-
-def _leave_choosing_to_requests(model: Any, tokenizer: Any) -> list[Any]:
-    """Replace the generation configs of a model and its parts, because checkpoints may turn on sampling or beams."""
-    from transformers import GenerationConfig
-
-    config_class: Any = GenerationConfig
-    configs = []
-    for part in model.modules():
-        shipped = getattr(part, "generation_config", None)
-        if shipped is None:
-            continue
-        kept = {name: getattr(shipped, name) for name in _KEPT if getattr(shipped, name, None) is not None}
-        kept.setdefault("eos_token_id", tokenizer.eos_token_id)
-        kept.setdefault("pad_token_id", tokenizer.pad_token_id)
-        part.generation_config = config_class(**kept, do_sample=False, num_beams=1, max_new_tokens=1)
-        configs.append(part.generation_config)
-    return configs
-
-
-def _stop_ids(model: Any) -> set[int]:
-    """The tokens at which this model stops."""
-    if model.config.model_type == "blip":
-        return {model.config.text_config.sep_token_id}  # BLIP's own generate stops there, whatever the config says
-    # these models delegate generation to the language model inside
-    part = model.language_model if model.config.model_type in {"blip-2", "instructblip"} else model
-    ids = part.generation_config.eos_token_id
-    return set(ids) if isinstance(ids, list) else {ids}
