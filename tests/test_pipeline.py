@@ -76,9 +76,20 @@ class SaysHowMany(mm.Grouping):
         return [sample.with_caption(str(len(samples))) for sample in samples]
 
 
+_there_before: set[threading.Thread] = set()
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_other_tests() -> None:
+    """Some tests leave threads behind that hang, on purpose."""
+    _there_before.clear()
+    _there_before.update(threading.enumerate())
+
+
 def ours() -> list[str]:
-    """Names of threads that mmsynth has started and that still live."""
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("mmsynth")]
+    """Names of threads that mmsynth has started in this test and that still live."""
+    new = set(threading.enumerate()) - _there_before
+    return [thread.name for thread in new if thread.name.startswith("mmsynth")]
 
 
 @pytest.fixture

@@ -44,8 +44,6 @@ class Outcomes:
 
     def one_each(self, samples: Sequence[Sample], results: Any) -> list[Result]:
         """The results, one for each sample. Raises PluginError."""
-        if not isinstance(results, list | tuple):
-            raise PluginError(f"{self._name} must give a list of results, got {results!r}")
         given = list(results)
         if len(given) != len(samples):
             raise PluginError(f"{self._name} gave {len(given)} results for {len(samples)} samples")

@@ -49,7 +49,8 @@ def retried(what: str, ask: Callable[[], T]) -> T:
 def _meant(error: Exception) -> BaseException:
     """What stopped it: fsspec says of a web server's every failure that the file is not there."""
     cause = error.__cause__
-    if not isinstance(error, FileNotFoundError) or cause is None or isinstance(cause, FileNotFoundError):
+    # a LookupError is a file system in memory that has no such name
+    if not isinstance(error, FileNotFoundError) or cause is None or isinstance(cause, FileNotFoundError | LookupError):
         return error
     return error if getattr(cause, "status", None) in _NOT_THERE else cause
 

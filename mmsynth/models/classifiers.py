@@ -43,7 +43,7 @@ def find_classifier(kind: Kind, model: str, revision: str | None, labels: Sequen
     except Exception as error:  # transformers and the libraries below it raise a dozen kinds
         raise ModelError(f"model '{model}' has no readable configuration in {found.folder}") from error
     if type(config) not in known_kinds[kind]:
-        raise ModelError(f"model '{model}' is a '{config.model_type}', which is no {kind} classifier of transformers")
+        raise ModelError(f"model '{model}' is a '{config.model_type}', which has no {kind} classifier in transformers")
     weights = sorted(found.folder.glob("model*.safetensors"))
     if not weights and not any(found.folder.glob("model*.safetensors.index.json")):
         raise ModelError(f"model '{model}' has no safetensors weights in {found.folder}; mmsynth loads no others")

@@ -43,7 +43,7 @@ def find_model(
     if folder.is_dir():
         return ModelFiles(model, folder, _folder_revision(folder))
     if model.startswith((".", "/", "~")) or model.count("/") != 1:
-        raise ModelError(f"model '{model}' is no local folder and no hub id (owner/name)")
+        raise ModelError(f"model '{model}' is neither a local folder nor a hub id (owner/name)")
     return _from_hub(model, revision, patterns, ignored)
 
 

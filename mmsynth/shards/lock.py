@@ -35,6 +35,8 @@ _OF_RANKS = f"{NAME}-rank"
 _OF_WORKERS = f"{NAME}-workers"
 #: they are killed with their run: what takes longer hangs
 _WORKERS_END_WITHIN_S = 20.0
+#: so long a run waits at its own end
+_LAST_WORKERS_END_WITHIN_S = 5.0
 
 
 @contextmanager
@@ -80,13 +82,13 @@ def _clear(storage: LocalStorage) -> None:
     storage.clear()
     for path in storage.path.glob(f"{_OF_RANKS}*"):
         path.unlink(missing_ok=True)
-    with suppress(OSError):
-        _free_of_workers(storage.path / _OF_WORKERS)
+    with suppress(OSError, OutputError):  # an actor that was just killed holds it a moment longer
+        _await_workers(storage.path, within_s=_LAST_WORKERS_END_WITHIN_S)
 
 
-def _await_workers(folder: Path) -> None:
-    """Wait until the workers of a run that was killed are gone. Raises OutputError where one stays."""
-    until = time.monotonic() + _WORKERS_END_WITHIN_S
+def _await_workers(folder: Path, within_s: float | None = None) -> None:
+    """Wait until the workers of a run that was killed are gone. Raises OutputError if one stays."""
+    until = time.monotonic() + (_WORKERS_END_WITHIN_S if within_s is None else within_s)
     while (holder := _free_of_workers(folder / _OF_WORKERS)) is not None:
         if time.monotonic() > until:
             raise OutputError(f"a worker of {named(holder)} still writes to {folder}: end that process first")

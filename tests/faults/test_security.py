@@ -216,7 +216,7 @@ def test_a_recipe_runs_no_code_of_a_model_unless_it_is_asked_for(
     (model / "config.json").write_text(
         json.dumps({"model_type": "new", "auto_map": {"AutoConfig": "code.C", "AutoModelForImageTextToText": "code.M"}})
     )
-    (model / "model.safetensors").write_bytes(b"")
+    (model / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (model / "code.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\n")
     stage = {"caption": "vlm", "model": str(model), "trust_remote_code": True}
     recipe = {"source": {"kind": "scenes", "n": 2}, "stages": [{"render": "scenes"}, stage], "out": {"path": "out"}}
