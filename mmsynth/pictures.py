@@ -21,6 +21,10 @@ _RANK = {extension: rank for rank, extension in enumerate(MEMBER_EXTENSIONS)}
 
 def pictures_among(members: Mapping[str, bytes]) -> tuple[dict[str, Image], dict[str, bytes]]:
     """Pictures by name (the main picture's is ""), and the remaining members."""
+    if len(plain := [member for member in members if member in _RANK]) == 1 and not any("." in m for m in members):
+        rest = dict(members)  # nearly every sample: one picture, and nothing that could be another
+        if not any(member.lower() in _RANK for member in members if member != plain[0]):
+            return {"": Image(rest.pop(plain[0]))}, rest
     by_name: dict[str, list[tuple[int, str, str]]] = {}
     for member in members:
         if (parts := _parts(member)) is not None:

@@ -12,6 +12,7 @@ Python back stops the process, and so does a source that hangs: nothing here can
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
+from itertools import chain
 
 from mmsynth.blocks import Edge, Flow, Item
 from mmsynth.engine.batch import BatchRunner
@@ -34,7 +35,7 @@ def run_stages(flow: Iterable[Flow], stages: Sequence[Stage], out: Out, on: Reso
     for stage in stages:
         flow = run_stage(flow, stage, on)
         # at once, so that every later stage judges the picture that is written
-        flow = _each(flow, lambda item: _encoded(item, out), on.pool, needs=_has_drawing)
+        flow = _encoding(flow, out, on.pool)
     return _each(flow, _check_pictures, on.pool, needs=_has_picture)
 
 
@@ -49,6 +50,16 @@ def run_stage(flow: Iterable[Flow], stage: Stage, on: Resources) -> Iterator[Flo
     return InFlightRunner(stage, on).run(flow)
 
 
+def _encoding(flow: Iterable[Flow], out: Out, pool: Executor) -> Iterator[Flow]:
+    """The flow with drawn pictures encoded, in threads from the first one on: most stages draw nothing."""
+    entries = iter(flow)
+    for entry in entries:
+        if isinstance(entry, Item) and entry.made and _has_drawing(entry):
+            yield from _each(chain([entry], entries), lambda item: _encoded(item, out), pool, needs=_has_drawing)
+            return
+        yield entry
+
+
 def _each(
     flow: Iterable[Flow], function: Callable[[Item], Item], pool: Executor, needs: Callable[[Item], bool]
 ) -> Iterator[Flow]:
@@ -59,7 +70,7 @@ def _each(
         return function(entry)
 
     def applies(entry: Flow) -> bool:
-        return isinstance(entry, Item) and entry.is_live and needs(entry)
+        return isinstance(entry, Item) and needs(entry) and entry.is_live
 
     # eager: what is done goes on to the writer, so a process that dies often still commits shards
     for entry, future in ahead(apply, flow, pool, _AHEAD, is_eager=True, needs=applies):

@@ -91,17 +91,18 @@ class Outcomes:
     def _with_step(self, item: Item, result: Any, usage: Usage | None, seen: Sequence[Item]) -> Sample:
         if not isinstance(result, Sample) or result.key != item.key:
             raise PluginError(f"{self._name} must give results in the samples' order: {result!r} for {item.key}")
-        self._check_declared(item, result, seen)
-        sample: Sample = without_stale(result, item.sample, _samples(seen), self._scores | self._arrays)
+        sample, before = result, item.sample
+        if sample is not before and before is not None:
+            self._check_declared(before, sample, seen)
+            if sample.caption != before.caption or sample.image is not before.image:
+                sample = without_stale(sample, before, _samples(seen), self._scores | self._arrays)
         step = {**self._step, "seed": self._seed_of(sample.key)}
         if usage is not None and (usage.prompt or usage.completion):
             step["tokens"] = {"prompt": usage.prompt, "completion": usage.completion}
         return sample.with_record(steps=[*sample.record.get("steps", ()), step])
 
-    def _check_declared(self, item: Item, sample: Sample, seen: Sequence[Item]) -> None:
+    def _check_declared(self, before: Sample, sample: Sample, seen: Sequence[Item]) -> None:
         """Raise PluginError for a score or an array that would get no column and no file."""
-        before = item.sample
-        assert before is not None
         scores = sample.record.get("scores")
         if scores is not before.record.get("scores"):
             self._refuse_undeclared("score", scores, self._scores, [s.record.get("scores") for s in _samples(seen)])

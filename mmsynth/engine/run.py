@@ -230,7 +230,7 @@ class Watch:
         self.progress = self.progress.plus(what, status, n, already=self._plan.already.inputs)
         if self._on_progress is not None:
             self._on_progress(self.progress)
-        if self.progress.candidates >= _ENOUGH_TO_JUDGE:
+        if self.progress.failed and self.progress.candidates >= _ENOUGH_TO_JUDGE:
             self.judge()
 
     def committed(self, index: int, stats: ShardStats) -> None:

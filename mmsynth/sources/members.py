@@ -159,8 +159,7 @@ def _fused(members: Mapping[str, bytes]) -> str:
     Pictures called `v0.jpg` beside no `jpg` are samples whose names have dots if there are several of them with no text
     between them, or if their texts are called so too.
     """
-    lowered = [name.lower() for name in members]
-    if any(name in MEMBER_EXTENSIONS for name in lowered):
+    if any(name.lower() in _PICTURES for name in members):
         return ""
     pictures = [name for name, last in _last_parts(members) if last in MEMBER_EXTENSIONS]
     stems = {name.rpartition(".")[0] for name in pictures}
@@ -176,6 +175,7 @@ def _fused(members: Mapping[str, bytes]) -> str:
 
 
 _TEXTS = frozenset({*CAPTION_MEMBERS, "json"})
+_PICTURES = frozenset(MEMBER_EXTENSIONS)
 
 
 def _last_parts(members: Iterable[str]) -> Iterator[tuple[str, str]]:
