@@ -49,20 +49,20 @@ def refuse_changed(source: Source, block: Block, recorded: str, run: str, ignore
     shard = f"shard {numbered(block.index)} of {run}"
     if block.content.split("/")[0] != sizes:
         raise SourceError(
-            f"the source has changed since {shard} was written: {_named(files)} has another size. "
+            f"the source has changed since an earlier run wrote {shard}: {_named(files)} has another size. "
             "Write to another folder, or put the source back"
         )
     if ignore_times or (digest and _digest(files) == digest):
         return
     if digest:
         raise SourceError(
-            f"the source has changed since {shard} was written: {_named(files)} has other bytes. "
+            f"the source has changed since an earlier run wrote {shard}: {_named(files)} has other bytes. "
             "Write to another folder, or put the source back"
         )
     raise SourceError(
-        f"the source may have changed since {shard} was written: {_named(files)} has the same size and another time. "
-        "If it was only copied or touched, go on with --ignore-times (run: {ignore_times: true}); else write to "
-        "another folder"
+        f"the source may have changed since an earlier run wrote {shard}: {_named(files)} has the same size and "
+        "another time. If it was only copied or touched, go on with --ignore-times "
+        "(run: {ignore_times: true}); else write to another folder"
     )
 
 

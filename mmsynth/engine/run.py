@@ -193,8 +193,8 @@ class Plan:
         whole = _identity(replace(block, limit=None)).split("/")[0]
         if there.block.split("/")[0] != whole:
             raise SourceError(
-                f"the source has changed since shard {numbered(block.index)} of {self.folder.shown} was written: "
-                "write to another folder, or put the source back"
+                f"the source has changed since an earlier run wrote shard {numbered(block.index)} of "
+                f"{self.folder.shown}: write to another folder, or put the source back"
             )
 
 

@@ -83,7 +83,7 @@ def test_input_of_another_size_is_refused(form: Form, name: str, tmp_path: Path)
     path = form(tmp_path / name, "one")
     run(path, tmp_path / "out")
     form(path, "another, longer one" * 200)
-    with pytest.raises(SourceError, match=r"source has changed since shard 00000 .*"):
+    with pytest.raises(SourceError, match=r"source has changed since an earlier run wrote shard 00000 .*"):
         run(path, tmp_path / "out")
 
 
@@ -93,7 +93,7 @@ def test_input_of_the_same_size_is_refused(form: Form, name: str, tmp_path: Path
     run(path, tmp_path / "out")
     form(path, "two")
     later(path)
-    with pytest.raises(SourceError, match=r"since shard 00000 .* has other bytes"):
+    with pytest.raises(SourceError, match=r"since an earlier run wrote shard 00000 .* has other bytes"):
         run(path, tmp_path / "out")
 
 

@@ -156,7 +156,7 @@ def test_a_source_that_changed_between_two_runs_is_refused(tmp_path: Path) -> No
     stats = json.loads((tmp_path / "out" / "00001_stats.json").read_text())
     del stats["sum"]
     (tmp_path / "out" / "00001_stats.json").write_text(json.dumps(sealed(stats | {"block": "0123/all"})))
-    with pytest.raises(SourceError, match="source has changed since shard 00001"):
+    with pytest.raises(SourceError, match="source has changed since an earlier run wrote shard 00001"):
         pipeline().write(tmp_path / "out", samples_per_shard=5)
 
 
