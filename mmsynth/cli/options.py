@@ -110,7 +110,7 @@ def with_options(command: Callable[..., None]) -> Callable[..., None]:
         command(**given, options=options)
 
     # typer reads both attributes
-    with_object.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
+    with_object.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # typer reads it
     with_object.__annotations__ = {one.name: one.annotation for one in shown}
     return with_object
 

@@ -91,7 +91,7 @@ class Table(Source):
             return None
 
     def not_read(self) -> Mapping[str, int]:
-        """Of a folder of tables, what is neither one that is read nor an image, which their rows may name."""
+        """Other files in a folder of tables. Images do not count, because rows may name them."""
         folder = path_at(self.path)
         if not folder.is_dir():
             return {}

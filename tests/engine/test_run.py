@@ -307,7 +307,7 @@ def _start(out: Path, workers: int) -> "subprocess.Popen[bytes]":
 
 
 def _living(family: list[psutil.Process], within_s: float) -> list[psutil.Process]:
-    """Those that still live after so many seconds. Who waits only for somebody to ask how it ended does not live."""
+    """The processes that still run after so many seconds. A zombie does not count."""
     until = time.monotonic() + within_s
     while True:
         family = [one for one in family if _lives(one)]
